@@ -1,0 +1,118 @@
+"""Helpers for chat formats and engines: build a prompt, and cut it for a tokenizer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from jarvis_core.errors import RequestError
+from jarvis_core.structs import Message, Prompt, Segment, SegmentKind, TextPart
+
+
+class PromptBuilder:
+    """Collects segments in order; neighbours of one kind become one segment."""
+
+    def __init__(self) -> None:
+        self._segments: list[tuple[SegmentKind, list[str]]] = []
+
+    def scaffold(self, text: str) -> PromptBuilder:
+        """Add text that the format wrote: control tokens in it are tokens."""
+        return self._add(SegmentKind.SCAFFOLD, text)
+
+    def content(self, text: str) -> PromptBuilder:
+        """Add text that a user, tool or file wrote: control tokens in it stay text."""
+        return self._add(SegmentKind.CONTENT, text)
+
+    def _add(self, kind: SegmentKind, text: str) -> PromptBuilder:
+        if text:
+            if self._segments and self._segments[-1][0] is kind:
+                self._segments[-1][1].append(text)
+            else:
+                self._segments.append((kind, [text]))
+        return self
+
+    def build(self, *, stop: Sequence[str] = (), starts_in_reasoning: bool = False) -> Prompt:
+        """The prompt."""
+        return Prompt(
+            segments=tuple(Segment(kind=k, text="".join(parts)) for k, parts in self._segments),
+            stop=tuple(stop),
+            starts_in_reasoning=starts_in_reasoning,
+        )
+
+
+@frozen
+class Control:
+    """A control token of the scaffold, by its text."""
+
+    text: str
+
+
+def prompt_runs(prompt: Prompt, control_tokens: Sequence[str]) -> Iterator[str | Control]:
+    """Cut a prompt into what a tokenizer sees: runs of plain text, and control tokens.
+
+    Only control tokens of scaffold segments split runs. A run joins neighbouring scaffold and
+    content text, so that its token ids are those of the whole rendered string; it is to be
+    tokenized with special tokens off.
+
+    Args:
+        prompt: The prompt; media segments are an error of the caller.
+        control_tokens: Texts of the tokenizer's control tokens; the longest match wins.
+    """
+    ordered = sorted({t for t in control_tokens if t}, key=len, reverse=True)
+    splitter = re.compile("(" + "|".join(map(re.escape, ordered)) + ")") if ordered else None
+    run: list[str] = []
+    for segment in prompt.segments:
+        if segment.kind is SegmentKind.MEDIA:
+            raise ValueError("media segments have no text run")
+        if segment.kind is SegmentKind.CONTENT or splitter is None:
+            run.append(segment.text)
+            continue
+        for i, piece in enumerate(splitter.split(segment.text)):
+            if i % 2 == 0:
+                run.append(piece)
+                continue
+            if text := "".join(run):
+                yield text
+            run.clear()
+            yield Control(piece)
+    if text := "".join(run):
+        yield text
+
+
+def text_of(message: Message, *, param: str = "messages", separator: str = "\n") -> str:
+    """A message's content as text: parts joined by ``separator``, None as the empty string.
+
+    Raises:
+        RequestError: A part is not text.
+    """
+    if message.content is None:
+        return ""
+    if isinstance(message.content, str):
+        return message.content
+    texts = []
+    for part in message.content:
+        if not isinstance(part, TextPart):
+            raise RequestError(f"this model takes text only, not {part.kind}", param=param)
+        texts.append(part.text)
+    return separator.join(texts)
+
+
+def tojson(value: Any, indent: int | None = None) -> str:
+    """JSON as chat templates print it: keys in order, non-ASCII as it is, no HTML escapes."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def arguments_object(arguments: str, *, param: str = "messages") -> Any:
+    """The value of a tool call's JSON arguments, for templates that print it themselves.
+
+    Raises:
+        RequestError: The text is not JSON.
+    """
+    try:
+        return json.loads(arguments or "{}")
+    except ValueError as error:
+        raise RequestError("arguments of a tool call are not valid JSON", param=param) from error
