@@ -1,0 +1,261 @@
+"""One chat request from the core's shape to deltas: render, constrain, generate, parse.
+
+Runs in the engine host. Streamed and whole answers come from the same deltas, so they cannot
+differ: ``stream_chat`` makes them, ``Fold`` adds them up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+from datetime import datetime
+
+from attrs import evolve, field, frozen, mutable
+
+from jarvis_core.errors import EngineError, UnsupportedParameter
+from jarvis_core.interfaces import ChatFormat, DeltaParser, Engine
+from jarvis_core.structs import (
+    Answer,
+    ChatRequest,
+    Completion,
+    Constraint,
+    Delta,
+    EngineOutput,
+    FinishReason,
+    FormatContext,
+    GenerationRequest,
+    ModelInfo,
+    Prompt,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+
+@frozen(kw_only=True)
+class Accepted:
+    """The request is rendered, tokenized, fits, and its constraint is compiled.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt.
+    """
+
+    prompt_tokens: int
+
+
+async def stream_chat(
+    request: ChatRequest,
+    *,
+    engine: Engine,
+    chat_format: ChatFormat,
+    request_id: str,
+    now: datetime | None = None,
+) -> AsyncGenerator[Accepted | Delta, None]:
+    """Answer a chat: first ``Accepted``, then deltas.
+
+    The last delta of each index has a ``finish_reason``, the very last has the ``usage``. Closing
+    the generator aborts the request in the engine.
+
+    Raises:
+        RequestError: Before ``Accepted``: the client got something wrong.
+        EngineError: At any time.
+    """
+    context = FormatContext(model=engine.info, now=now or datetime.now())
+    prompt = await render(request, chat_format=chat_format, context=context)
+    outputs = engine.generate(
+        GenerationRequest(
+            id=request_id,
+            prompt=prompt,
+            sampling=evolve(
+                request.sampling, stop=tuple(dict.fromkeys(request.sampling.stop + prompt.stop))
+            ),
+            n=request.n,
+            constraint=compose_constraint(request, chat_format, context),
+            logprobs=request.logprobs,
+            prompt_logprobs=request.prompt_logprobs,
+            adapter=request.adapter,
+            priority=request.priority,
+            cache_salt=request.cache_salt,
+        )
+    )
+    readers = [
+        _Reader(index, chat_format.parser(request, context, prompt)) for index in range(request.n)
+    ]
+    async with aclosing(outputs):
+        async for output in outputs:
+            if output.prompt_tokens is not None:
+                yield Accepted(prompt_tokens=output.prompt_tokens)
+            for delta in readers[output.index].read(output):
+                yield delta
+    if unfinished := [r.index for r in readers if not r.finished]:
+        raise EngineError(f"engine {engine.info.engine!r} left answers unfinished: {unfinished}")
+
+
+async def render(
+    request: ChatRequest, *, chat_format: ChatFormat, context: FormatContext
+) -> Prompt:
+    """Render a request; a format that says it is ``blocking`` renders off the event loop."""
+    if getattr(chat_format, "blocking", False):
+        return await asyncio.to_thread(chat_format.render, request, context)
+    return chat_format.render(request, context)
+
+
+def compose_constraint(
+    request: ChatRequest, chat_format: ChatFormat, context: FormatContext
+) -> Constraint | None:
+    """The one constraint of a request: the forced tool call, or what content must obey.
+
+    Raises:
+        UnsupportedParameter: The format cannot write it, or the engine cannot enforce it.
+    """
+    constraint, param = request.constraint, "response_format"
+    if request.tool_choice.forced:
+        constraint, param = chat_format.tool_grammar(request, context), "tool_choice"
+        if constraint is None:
+            raise UnsupportedParameter(
+                f"chat format {chat_format.name!r} cannot force a tool call", param=param
+            )
+    if constraint is not None and constraint.kind not in context.model.capabilities.constraints:
+        raise UnsupportedParameter(
+            _cannot_constrain(context.model, param, constraint.kind), param=param
+        )
+    return constraint
+
+
+def _cannot_constrain(model: ModelInfo, param: str, kind: str) -> str:
+    return (
+        f"model {model.name!r} on engine {model.engine!r} cannot honour {param}: "
+        f"it does not enforce {kind}"
+    )
+
+
+class _Reader:
+    """Parses the outputs of one index into deltas; makes ids, keeps logprobs with their text."""
+
+    def __init__(self, index: int, parser: DeltaParser) -> None:
+        self.index = index
+        self.finished = False
+        self._parser = parser
+        self._logprobs: list[TokenLogprob] = []
+        self._called = False
+
+    def read(self, output: EngineOutput) -> Iterator[Delta]:
+        if output.logprobs:
+            self._logprobs.extend(output.logprobs)
+        if output.text:
+            yield from self._own(self._parser.feed(output.text))
+        if output.finish_reason is None:
+            return
+        yield from self._own(self._parser.finish())
+        self.finished = True
+        finish_reason: FinishReason = output.finish_reason
+        if self._called and finish_reason == "stop":
+            finish_reason = "tool_calls"
+        yield Delta(
+            index=self.index,
+            finish_reason=finish_reason,
+            logprobs=self._take_logprobs(),
+            usage=output.usage,
+        )
+
+    def _own(self, deltas: Iterable[Delta]) -> Iterator[Delta]:
+        for delta in deltas:
+            if delta.tool_calls:
+                self._called = True
+                delta = evolve(delta, tool_calls=tuple(map(_with_id, delta.tool_calls)))
+            if self.index or self._logprobs:
+                delta = evolve(delta, index=self.index, logprobs=self._take_logprobs())
+            yield delta
+
+    def _take_logprobs(self) -> tuple[TokenLogprob, ...]:
+        taken = tuple(self._logprobs)
+        self._logprobs.clear()
+        return taken
+
+
+def _with_id(call: ToolCallDelta) -> ToolCallDelta:
+    if call.name is None or call.id is not None:
+        return call
+    return evolve(call, id=f"call_{uuid.uuid4().hex[:24]}")
+
+
+@mutable
+class _Call:
+    id: str
+    name: str
+    arguments: list[str] = field(factory=list)
+
+
+@mutable
+class _Parts:
+    content: list[str] = field(factory=list)
+    reasoning: list[str] = field(factory=list)
+    calls: dict[int, _Call] = field(factory=dict)
+    logprobs: list[TokenLogprob] = field(factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class Fold:
+    """Adds deltas up to whole answers."""
+
+    def __init__(self) -> None:
+        self._answers: dict[int, _Parts] = {}
+        self._usage: Usage | None = None
+
+    def add(self, delta: Delta) -> None:
+        """Take the next delta."""
+        parts = self._answers.get(delta.index)
+        if parts is None:
+            parts = self._answers[delta.index] = _Parts()
+        if delta.content:
+            parts.content.append(delta.content)
+        if delta.reasoning:
+            parts.reasoning.append(delta.reasoning)
+        if delta.logprobs:
+            parts.logprobs.extend(delta.logprobs)
+        for call in delta.tool_calls:
+            if call.index not in parts.calls:
+                parts.calls[call.index] = _Call(call.id or "", call.name or "")
+            parts.calls[call.index].arguments.append(call.arguments)
+        parts.finish_reason = delta.finish_reason or parts.finish_reason
+        self._usage = delta.usage or self._usage
+
+    def completion(self) -> Completion:
+        """The answers.
+
+        Raises:
+            EngineError: An answer has no finish reason, or there is no usage.
+        """
+        if self._usage is None:
+            raise EngineError("the answer ended without a count of its tokens")
+        return Completion(
+            answers=tuple(_answer(i, self._answers[i]) for i in sorted(self._answers)),
+            usage=self._usage,
+        )
+
+
+def fold(deltas: Iterable[Delta]) -> Completion:
+    """Add up the deltas of one request."""
+    whole = Fold()
+    for delta in deltas:
+        whole.add(delta)
+    return whole.completion()
+
+
+def _answer(index: int, parts: _Parts) -> Answer:
+    if parts.finish_reason is None:
+        raise EngineError(f"answer {index} ended without a finish reason")
+    return Answer(
+        index=index,
+        content="".join(parts.content) or None,
+        reasoning="".join(parts.reasoning) or None,
+        tool_calls=tuple(
+            ToolCall(id=c.id, name=c.name, arguments="".join(c.arguments))
+            for _, c in sorted(parts.calls.items())
+        ),
+        finish_reason=parts.finish_reason,
+        logprobs=tuple(parts.logprobs),
+    )

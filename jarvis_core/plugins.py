@@ -1,0 +1,251 @@
+"""Plugins: entry points of the group ``jarvis``, loaded one by one into a registry.
+
+A plugin that cannot be imported, names a hook that does not exist, or fails in a hook is
+quarantined: it is reported, and everything else works. pluggy's own loader is not used because it
+stops at the first plugin that fails.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Any
+
+import pluggy
+from attrs import field, frozen
+
+from jarvis_core import hookspecs
+from jarvis_core.errors import PluginError
+from jarvis_core.hookspecs import PROJECT, hookimpl
+from jarvis_core.interfaces import ChatFormat, EngineType
+from jarvis_core.structs import ModelInfo
+
+GROUP = "jarvis"
+MODULES_VARIABLE = "JARVIS_PLUGINS"
+"""Names modules, separated by commas, that are plugins without being installed as such."""
+
+_log = logging.getLogger(__name__)
+
+
+@frozen(kw_only=True)
+class PluginReport:
+    """What one plugin brought, or why it is broken.
+
+    Attributes:
+        name: Name of its entry point.
+        distribution: What pip installed it as.
+        version: Version of the distribution.
+        engines: Names of its engine types.
+        chat_formats: Names of its chat formats.
+        error: Why it was quarantined, None if it works.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    engines: tuple[str, ...] = ()
+    chat_formats: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@frozen(kw_only=True)
+class Registry:
+    """Everything that plugins brought.
+
+    Attributes:
+        engines: Engine types by name.
+        chat_formats: Chat formats by name.
+        plugins: One report for each plugin, the core's own first.
+    """
+
+    engines: Mapping[str, EngineType] = field(factory=dict)
+    chat_formats: Mapping[str, ChatFormat] = field(factory=dict)
+    plugins: tuple[PluginReport, ...] = ()
+    _manager: pluggy.PluginManager = field(factory=lambda: pluggy.PluginManager(PROJECT))
+
+    @property
+    def broken(self) -> tuple[PluginReport, ...]:
+        """The plugins that were quarantined."""
+        return tuple(p for p in self.plugins if p.error)
+
+    def engine(self, name: str) -> EngineType:
+        """The engine type of that name.
+
+        Raises:
+            PluginError: There is none; the message says what to install and what there is.
+        """
+        if name in self.engines:
+            return self.engines[name]
+        raise PluginError(missing_engine(name, self.engines, self.broken))
+
+    def chat_format(self, name: str) -> ChatFormat:
+        """The chat format of that name.
+
+        Raises:
+            PluginError: There is none; the message lists those that there are.
+        """
+        if name in self.chat_formats:
+            return self.chat_formats[name]
+        known = ", ".join(["auto", *sorted(self.chat_formats)])
+        raise PluginError(
+            f"chat format {name!r} does not exist; there are: {known}{_broken_hint(self.broken)}"
+        )
+
+    def detect_chat_format(self, model: ModelInfo) -> str:
+        """Name of the format that fits a loaded model; ``template`` where no plugin knows."""
+        for impl in reversed(self._manager.hook.jarvis_detect_chat_format.get_hookimpls()):
+            try:
+                name = impl.function(model)
+            except Exception:
+                _log.exception("plugin %s failed to detect a chat format", impl.plugin_name)
+                continue
+            if name is None:
+                continue
+            if name in self.chat_formats:
+                return str(name)
+            _log.warning("plugin %s detected the unknown format %r", impl.plugin_name, name)
+        return "template"
+
+
+def missing_engine(
+    name: str, engines: Mapping[str, EngineType], broken: Iterable[PluginReport] = ()
+) -> str:
+    """The message for an engine that is not there, the same wherever it is missed."""
+    package = f"jarvis-{name.replace('_', '')}"
+    there = ", ".join(sorted(engines)) or "none"
+    return (
+        f"engine {name!r} is not installed: pip install {package} (installed engines: {there})"
+        f"{_broken_hint(broken)}"
+    )
+
+
+def _broken_hint(broken: Iterable[PluginReport]) -> str:
+    return "".join(f"; plugin {p.name!r} ({p.distribution}) is broken: {p.error}" for p in broken)
+
+
+class _CorePlugin:
+    """What the core brings, through the same hooks as everyone."""
+
+    @hookimpl
+    def jarvis_register_chat_formats(self) -> Iterable[ChatFormat]:
+        from jarvis_core.template import TemplateFormat
+
+        return [TemplateFormat()]
+
+    @hookimpl(trylast=True)
+    def jarvis_detect_chat_format(self, model: ModelInfo) -> str | None:
+        return "template"
+
+
+def load_plugins(points: Iterable[EntryPoint] | None = None) -> Registry:
+    """Load every plugin.
+
+    Args:
+        points: Entry points to load instead of those that are installed, for tests.
+
+    Raises:
+        PluginError: Two plugins brought an engine type or a chat format of one name.
+    """
+    loader = _Loader()
+    loader.add("core", "jarvis-core", version("jarvis-core"), _CorePlugin)
+    seen: set[tuple[str, str]] = set()
+    for point in sorted(
+        entry_points(group=GROUP) if points is None else points, key=lambda p: p.name
+    ):
+        if (point.name, point.value) in seen:
+            continue  # one distribution found twice on sys.path
+        seen.add((point.name, point.value))
+        dist = point.dist
+        loader.add(
+            point.name, dist.name if dist else "unknown", dist.version if dist else "", point.load
+        )
+    for module in filter(None, os.environ.get(MODULES_VARIABLE, "").split(",")):
+        loader.add(module, MODULES_VARIABLE, "", partial(import_module, module.strip()))
+    return loader.registry()
+
+
+class _Loader:
+    """Collects plugins; each is tried in a manager of its own before it joins the shared one."""
+
+    def __init__(self) -> None:
+        self._manager = _manager()
+        self._engines: dict[str, EngineType] = {}
+        self._formats: dict[str, ChatFormat] = {}
+        self._owner: dict[tuple[str, str], str] = {}
+        self._reports: list[PluginReport] = []
+
+    def add(self, name: str, distribution: str, version: str, load: Any) -> None:
+        report = partial(PluginReport, name=name, distribution=distribution, version=version)
+        try:
+            plugin = load()
+            engines, formats = _probe(plugin, name)
+        except (Exception, SystemExit) as error:
+            self._reports.append(report(error=f"{type(error).__name__}: {error}"))
+            return
+        for engine in engines:
+            self._claim("engine", engine.name, name, distribution)
+            self._engines[engine.name] = engine
+        for chat_format in formats:
+            self._claim("chat format", chat_format.name, name, distribution)
+            self._formats[chat_format.name] = chat_format
+        self._manager.register(plugin, name)
+        self._reports.append(
+            report(
+                engines=tuple(e.name for e in engines),
+                chat_formats=tuple(f.name for f in formats),
+            )
+        )
+
+    def _claim(self, what: str, thing: str, plugin: str, distribution: str) -> None:
+        me = f"{plugin!r} ({distribution})"
+        other = self._owner.setdefault((what, thing), me)
+        if other != me:
+            raise PluginError(
+                f"two plugins bring the {what} {thing!r}: {other} and {me}; uninstall one"
+            )
+
+    def registry(self) -> Registry:
+        return Registry(
+            engines=self._engines,
+            chat_formats=self._formats,
+            plugins=tuple(self._reports),
+            manager=self._manager,
+        )
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _probe(plugin: Any, name: str) -> tuple[list[EngineType], list[ChatFormat]]:
+    """Register a plugin alone, check its hooks, and ask it what it brings."""
+    known = {n for n, _ in inspect.getmembers(hookspecs) if n.startswith(f"{PROJECT}_")}
+    for hook in sorted(known):
+        function = getattr(plugin, hook, None)
+        if callable(function) and not hasattr(function, f"{PROJECT}_impl"):
+            raise PluginError(f"{hook} is not marked with jarvis_core.hookimpl")
+    manager = _manager()
+    manager.register(plugin, name)
+    for caller in manager.get_hookcallers(plugin) or ():
+        if not caller.has_spec():
+            raise PluginError(
+                f"hook {caller.name!r} does not exist; there are: {', '.join(sorted(known))}"
+            )
+    engines = [e for result in manager.hook.jarvis_register_engines() for e in result]
+    formats = [f for result in manager.hook.jarvis_register_chat_formats() for f in result]
+    for engine in engines:
+        if not isinstance(engine, EngineType):
+            raise PluginError(f"jarvis_register_engines returned {engine!r}, not an EngineType")
+    for chat_format in formats:
+        if not isinstance(getattr(chat_format, "name", None), str):
+            raise PluginError(
+                f"jarvis_register_chat_formats returned {chat_format!r}, no ChatFormat"
+            )
+    return engines, formats

@@ -1,0 +1,9 @@
+"""What authors of plugins import in their tests."""
+
+from jarvis_core.testing.fake import FakeEngine, FakeFormat, FakeSettings
+
+__all__ = [
+    "FakeEngine",
+    "FakeFormat",
+    "FakeSettings",
+]
