@@ -1,0 +1,1 @@
+"""Models: the catalogue of configured models and the life of each."""
