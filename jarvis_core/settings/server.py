@@ -1,0 +1,113 @@
+"""Settings of the server: ``JARVIS_<FIELD>`` or ``[server]`` in ``jarvis.toml``."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from attrs import frozen
+
+from jarvis_core.settings.fields import setting
+
+
+@frozen(kw_only=True)
+class ServerSettings:
+    """How the server listens, whom it lets in, and its limits."""
+
+    host: str = setting(
+        default="127.0.0.1",
+        help="Address to listen on; one that others can reach needs an API key",
+    )
+    port: int = setting(
+        default=8000, ge=0, le=65535, help="Port to listen on; 0 takes any that is free"
+    )
+    api_key: str = setting(
+        default="", secret=True, help="Keys that clients must send, several separated by commas"
+    )
+    admin_api_key: str = setting(
+        default="", secret=True, help="Keys that may load and unload models, separated by commas"
+    )
+    cors_origins: tuple[str, ...] = setting(
+        default=(), help="Origins of web pages that may call this server"
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        default=(), help="Addresses of proxies whose Forwarded headers are believed"
+    )
+    debug: bool = setting(default=False, env=("DEBUG",), help="Log at level debug")
+    log_level: str = setting(
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        help="Least level that is logged",
+    )
+    log_format: str = setting(
+        default="auto",
+        choices=("auto", "console", "json"),
+        help="Shape of log lines; auto is console on a terminal and JSON elsewhere",
+    )
+
+    max_body_bytes: int = setting(
+        default=32 * 1024 * 1024, ge=1024, help="Bytes of a request's body at most"
+    )
+    max_messages: int = setting(default=4096, ge=1, help="Messages in a chat at most")
+    max_n: int = setting(default=16, ge=1, help="Answers to one request at most")
+    max_stop: int = setting(default=16, ge=0, help="Stop strings in a request at most")
+    max_stop_bytes: int = setting(default=256, ge=1, help="Bytes of one stop string at most")
+    max_logprobs: int = setting(default=20, ge=0, help="Likeliest tokens per place at most")
+    max_tools: int = setting(default=256, ge=0, help="Tools in a request at most")
+    max_schema_bytes: int = setting(
+        default=65536, ge=1, help="Bytes of one JSON schema or grammar at most"
+    )
+    max_connections: int = setting(default=1024, ge=1, help="Open connections at most")
+    queue_size: int = setting(default=256, ge=1, help="Requests that may wait, for each model")
+
+    header_timeout: float = setting(
+        default=10.0, ge=0.01, help="Seconds in which a request's headers must arrive"
+    )
+    body_timeout: float = setting(
+        default=30.0, ge=0.01, help="Seconds in which a request's body must arrive"
+    )
+    request_timeout: float = setting(
+        default=600.0, ge=0.01, help="Seconds that answering one request may take"
+    )
+    write_timeout: float = setting(
+        default=60.0, ge=0.01, help="Seconds that a client may leave its answer unread"
+    )
+    keepalive_interval: float = setting(
+        default=15.0, ge=0.01, help="Seconds between keep-alive comments in a silent stream"
+    )
+    drain_timeout: float = setting(
+        default=20.0, ge=0, help="Seconds that running answers may go on after SIGTERM"
+    )
+    load_wait: float = setting(
+        default=60.0, ge=0, help="Seconds that a request waits for its model to load"
+    )
+    load_timeout: float = setting(default=1800.0, ge=0.01, help="Seconds that a load may take")
+    heartbeat_interval: float = setting(
+        default=1.0, ge=0.01, help="Seconds between heartbeats of an engine host"
+    )
+    heartbeat_stale: float = setting(
+        default=10.0, ge=0.01, help="Seconds without a heartbeat until a model is not ready"
+    )
+    heartbeat_timeout: float = setting(
+        default=45.0, ge=0.01, help="Seconds without a heartbeat until an engine host is replaced"
+    )
+    restart_backoff: float = setting(
+        default=1.0, ge=0, help="Seconds before a dead engine host is started again, then doubled"
+    )
+    restart_attempts: int = setting(
+        default=5, ge=0, help="Starts in a row that may fail before a model counts as failed"
+    )
+
+
+def split_keys(text: str) -> tuple[str, ...]:
+    """The keys in ``api_key`` or ``admin_api_key``."""
+    return tuple(key for part in text.split(",") if (key := part.strip()))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on this address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False  # another name: what it resolves to may change
