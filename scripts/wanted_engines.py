@@ -1,0 +1,77 @@
+"""Prints the engines that the settings ask for, before anything is installed.
+
+A line is ``ENGINE named``, or ``ENGINE none`` where no model is named. Command line > environment >
+``.env`` > ``jarvis.toml``, as in the server, which reads it all again and reports what is wrong:
+what cannot be read here is passed over. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DEFAULT_ENGINE = "llama_cpp"
+
+
+def main() -> None:
+    """Print one line for each engine that a model needs."""
+    environment = {name: value for name, value in os.environ.items() if value}
+    values = dotenv(Path(".env")) | environment
+    for engine, model in sorted(wanted(sys.argv[1:], values, toml(Path("jarvis.toml")))):
+        print(engine, model)
+
+
+def wanted(
+    options: Sequence[str], values: Mapping[str, str], file: Mapping[str, Any]
+) -> set[tuple[str, str]]:
+    """Pairs of an engine's name and ``named`` or ``none``."""
+    engine = option(options, "--engine") or values.get("JARVIS_INFERENCE_ENGINE") or DEFAULT_ENGINE
+    named = bool(option(options, "--model") or values.get("JARVIS_MODEL_NAME"))
+    models = file.get("models")
+    tables = models.values() if isinstance(models, dict) else ()
+    sections = [table for table in tables if isinstance(table, dict)]
+    # A model with its own ``python`` finds its engine in that environment.
+    pairs = {(str(m.get("engine") or engine), "named") for m in sections if "python" not in m}
+    if named or not sections:
+        pairs.add((engine, "named" if named else "none"))
+    return pairs
+
+
+def option(options: Sequence[str], name: str) -> str | None:
+    """Value of an option of the command line, as ``--name value`` or ``--name=value``."""
+    for i, argument in enumerate(options):
+        if argument == name:
+            return "".join(options[i + 1 : i + 2])
+        if argument.startswith(name + "="):
+            return argument.removeprefix(name + "=")
+    return None
+
+
+def dotenv(path: Path) -> dict[str, str]:
+    """Values of a ``.env`` file without quotes and comments; the last of a name wins."""
+    values: dict[str, str] = {}
+    if not path.is_file():
+        return values
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if match := re.match(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)", line):
+            name, text = match.groups()
+            quoted = re.match(r"""(['"])(.*?)\1""", text)
+            values[name] = quoted[2] if quoted else re.sub(r"(^|\s+)#.*", "", text).strip()
+    return values
+
+
+def toml(path: Path) -> dict[str, Any]:
+    """What ``jarvis.toml`` says; nothing where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return {}
+
+
+if __name__ == "__main__":
+    main()
