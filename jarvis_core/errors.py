@@ -34,7 +34,7 @@ Errors cross from an engine host to the server as ``to_wire()`` and come back by
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class JarvisError(Exception):
@@ -57,6 +57,10 @@ class JarvisError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+
+    def with_message(self, message: str) -> Self:
+        """The same error with another message."""
+        return type(self)(message, param=self.param, retry_after=self.retry_after)
 
     def to_wire(self) -> dict[str, Any]:
         """The error as plain values, for a frame of the host protocol."""

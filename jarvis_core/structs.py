@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -230,7 +230,7 @@ class ChatRequest:
 # -- what a format makes of it -------------------------------------------------------------
 
 
-class SegmentKind(str, Enum):
+class SegmentKind(StrEnum):
     """Who wrote a segment, and so whether control tokens in it are tokens."""
 
     SCAFFOLD = "scaffold"
@@ -471,7 +471,8 @@ class Capabilities:
     Attributes:
         tasks: ``generate``, ``embed``, ``rerank``, ``sleep``, ``prefix_cache_reset``.
         parameters: Names of the request parameters honoured: fields of ``SamplingParams``, names
-            inside its ``extra``, and ``n``, ``logprobs``, ``prompt_logprobs``, ``priority``, ``cache_salt``.
+            inside its ``extra``, and ``n``, ``logprobs``, ``prompt_logprobs``, ``priority``,
+            ``cache_salt``.
         constraints: Kinds of ``Constraint`` enforced.
         media: Kinds of ``MediaPart`` understood.
     """

@@ -1,0 +1,411 @@
+"""The server's side of an engine host: start it, talk to it, notice its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+
+import structlog
+from attrs import frozen
+
+from jarvis_core.errors import EngineDied, EngineError, JarvisError, from_wire
+from jarvis_core.host.protocol import (
+    CLOSE_GRACE,
+    CREDIT,
+    Frame,
+    FrameChannel,
+    HostPlan,
+    converter,
+    unpack_delta,
+)
+from jarvis_core.structs import ChatRequest, Delta, EngineStats, ModelInfo
+
+_log = structlog.get_logger("jarvis.host")
+_SECRETS = ("JARVIS_API_KEY", "JARVIS_ADMIN_API_KEY")
+_STDERR_TAIL = 20
+_LEVELS = {"<7>": "debug", "<6>": "info", "<4>": "warning", "<3>": "error"}
+
+
+@frozen(kw_only=True)
+class HostLimits:
+    """How long the server is patient with a host.
+
+    Attributes:
+        load_timeout: Seconds that loading may take.
+        heartbeat_interval: Seconds between two pings.
+        heartbeat_stale: Seconds without an answer after which the host counts as unhealthy.
+        heartbeat_timeout: Seconds without an answer after which the host is killed.
+        log_level: Least level that the host logs.
+    """
+
+    load_timeout: float = 1800.0
+    heartbeat_interval: float = 1.0
+    heartbeat_stale: float = 10.0
+    heartbeat_timeout: float = 45.0
+    log_level: str = "info"
+
+
+class HostStream:
+    """The answer to one chat: batches of deltas, as they come.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt.
+    """
+
+    def __init__(self, host: Host, number: int) -> None:
+        self.prompt_tokens = 0
+        self._host = host
+        self._number = number
+        self._deltas: list[Delta] = []
+        self._taken = 0
+        self._error: JarvisError | None = None
+        self._ended = False
+        self._changed = asyncio.Event()
+        self._accepted = False
+
+    async def wait_accepted(self) -> None:
+        """Wait until the engine has accepted the request.
+
+        Raises:
+            RequestError: The request is refused.
+            EngineError: The host or its engine failed.
+        """
+        while not self._accepted:
+            if self._error is not None:
+                raise self._error
+            self._changed.clear()
+            await self._changed.wait()
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
+        return self
+
+    async def __anext__(self) -> Sequence[Delta]:
+        while not self._deltas:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        batch, self._deltas = self._deltas, []
+        self._taken += len(batch)
+        if self._taken >= CREDIT // 2 and not self._ended:
+            self._host.send(["credit", self._number, self._taken])
+            self._taken = 0
+        return batch
+
+    async def aclose(self) -> None:
+        """Abort the request if it has not ended."""
+        self._host.forget(self._number)
+        if not self._ended and self._error is None:
+            self._ended = True
+            self._host.send(["cancel", self._number])
+
+    # What the host calls, from its channel.
+
+    def accept(self, prompt_tokens: int) -> None:
+        """The engine has taken the request."""
+        self.prompt_tokens = prompt_tokens
+        self._accepted = True
+        self._changed.set()
+
+    def put(self, delta: Delta) -> None:
+        """A delta has come."""
+        self._deltas.append(delta)
+        if delta.usage is not None:
+            self._ended = True
+        self._changed.set()
+
+    def fail(self, error: JarvisError) -> None:
+        """The stream has ended with an error; what came before is still delivered."""
+        if not self._ended:
+            self._error = error
+            self._changed.set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._ended or self._error is not None
+
+
+class Host:
+    """One engine host process, from its start to its end.
+
+    Attributes:
+        info: The loaded model, once it is ready.
+        chat_format: Name of the chat format, once it is ready.
+        stats: The engine's last known stats.
+    """
+
+    def __init__(
+        self,
+        plan: HostPlan,
+        limits: HostLimits,
+        *,
+        python: str | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self._plan = plan
+        self._limits = limits
+        self._python = python or sys.executable
+        self._on_progress = on_progress
+        self._channel = FrameChannel(self._on_frame, self._on_lost)
+        self._streams: dict[int, HostStream] = {}
+        self._next_stream = 0
+        self._missed_pings = 0
+        self._lost = asyncio.Event()
+        self._stderr: deque[str] = deque(maxlen=_STDERR_TAIL)
+        self._reader: asyncio.Task[None]
+        self._beating: asyncio.Task[None] | None = None
+        self._ending: str | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._lifeline: int | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._stopping = False
+        self.info: ModelInfo | None = None
+        self.chat_format: str | None = None
+        self.stats: EngineStats | None = None
+
+    # -- life ------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, which is also its process group's."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the host has answered its heartbeat lately."""
+        silence = self._missed_pings * self._limits.heartbeat_interval
+        return not self._lost.is_set() and silence <= self._limits.heartbeat_stale
+
+    async def start(self) -> None:
+        """Start the process and load the model.
+
+        Raises:
+            ConfigError: The engine refuses to load the model; trying again cannot help.
+            InsufficientMemory: The same.
+            EngineDied: The process ended while it loaded, or took too long.
+        """
+        try:
+            await self._spawn()
+            async with asyncio.timeout(self._limits.load_timeout):
+                assert self._ready is not None
+                await self._ready
+        except TimeoutError:
+            await self.stop()
+            raise EngineDied(
+                f"loading {self._plan.source} took longer than {self._limits.load_timeout:g} s"
+            ) from None
+        except BaseException:
+            await self.stop()
+            raise
+        self._beating = asyncio.create_task(self._beat())
+
+    async def _spawn(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ready = loop.create_future()
+        ours, theirs = socket.socketpair()
+        reading, self._lifeline = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                self._python,
+                "-m",
+                "jarvis_core.host",
+                f"--socket={theirs.fileno()}",
+                f"--lifeline={reading}",
+                f"--log-level={self._limits.log_level}",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(), reading),
+                start_new_session=True,
+                env={k: v for k, v in os.environ.items() if k not in _SECRETS},
+            )
+        except OSError as error:
+            ours.close()
+            os.close(self._lifeline)
+            raise EngineDied(f"cannot start {self._python}: {error.strerror}") from error
+        finally:
+            theirs.close()
+            os.close(reading)
+        await loop.create_connection(lambda: self._channel, sock=ours)
+        self._reader = asyncio.create_task(self._read_stderr())
+        self._channel.send(["load", converter.unstructure(self._plan)])
+
+    async def wait_lost(self) -> str:
+        """Wait until the process is gone, and say how it ended."""
+        await self._lost.wait()
+        return await self._reap()
+
+    async def stop(self) -> None:
+        """End the process: politely, then with SIGKILL."""
+        if self._process is None or self._ending is not None:
+            return
+        self._stopping = True
+        self._channel.send(["shutdown"])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_GRACE + 1):
+                await self._lost.wait()
+        await self._reap()
+
+    async def _reap(self) -> str:
+        """End what is left of the process group, and wait for the process."""
+        assert self._process is not None
+        if self._ending is not None:
+            return self._ending
+        self._channel.close()
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0 if self._stopping else 0.2):
+                await self._process.wait()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._ending = _ending(await self._process.wait())
+        with suppress(TimeoutError):  # what it wrote last is still in the pipe
+            await asyncio.wait_for(self._reader, 1.0)
+        if self._beating is not None:
+            self._beating.cancel()
+        return self._ending
+
+    def kill(self) -> None:
+        """End the process group now."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """The last lines that the process wrote to stderr."""
+        return tuple(self._stderr)
+
+    async def _beat(self) -> None:
+        limits = self._limits
+        while not self._lost.is_set():
+            self._missed_pings += 1
+            self._channel.send(["ping"])
+            await asyncio.sleep(limits.heartbeat_interval)
+            # Pings are counted, not seconds: a server that was itself suspended must not
+            # take its own pause for the host's.
+            if self._missed_pings * limits.heartbeat_interval > limits.heartbeat_timeout:
+                _log.error(
+                    "engine host does not answer and is killed",
+                    model=self._plan.name,
+                    pid=self.pid,
+                    seconds=limits.heartbeat_timeout,
+                )
+                self.kill()
+                return
+
+    async def _read_stderr(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        while True:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:  # a line longer than the reader's limit was dropped
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            level = _LEVELS.get(text[:3])
+            if level is not None:
+                text = text[3:]
+            self._stderr.append(text)
+            getattr(_log, level or "warning")(text, model=self._plan.name)
+
+    # -- requests --------------------------------------------------------------------------
+
+    async def chat(self, request: ChatRequest, request_id: str) -> HostStream:
+        """Send a chat; returns when the engine has accepted it.
+
+        Raises:
+            RequestError: The request is refused.
+            EngineError: The host or its engine failed.
+        """
+        if self._lost.is_set():
+            raise self._died()
+        self._next_stream += 1
+        number = self._next_stream
+        stream = self._streams[number] = HostStream(self, number)
+        self.send(["chat", number, request_id, converter.unstructure(request)])
+        try:
+            await stream.wait_accepted()
+        except BaseException:
+            await stream.aclose()
+            raise
+        return stream
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame; nothing happens if the host is gone."""
+        self._channel.send(frame)
+
+    def forget(self, number: int) -> None:
+        """Frames of this stream are no longer wanted."""
+        self._streams.pop(number, None)
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame:
+            case ["deltas", packed]:
+                for item in packed:
+                    stream = self._streams.get(item[0])
+                    if stream is not None:
+                        stream.put(unpack_delta(item))
+            case ["accepted", number, prompt_tokens]:
+                if number in self._streams:
+                    self._streams[number].accept(prompt_tokens)
+            case ["error", number, error]:
+                if number in self._streams:
+                    self._streams.pop(number).fail(from_wire(error))
+            case ["pong", stats]:
+                self._missed_pings = 0
+                self.stats = stats and converter.structure(stats, EngineStats)
+            case ["progress", done, total]:
+                self._on_progress(done, total)
+            case ["ready", info, chat_format]:
+                self.info = converter.structure(info, ModelInfo)
+                self.chat_format = chat_format
+                self._settle(None)
+            case ["failed", error]:
+                self._settle(from_wire(error))
+            case _:
+                raise EngineError(f"unknown frame {frame[:1]} from the engine host")
+
+    def _settle(self, error: JarvisError | None) -> None:
+        if self._ready is None or self._ready.done():
+            return
+        if error is None:
+            self._ready.set_result(None)
+        else:
+            self._ready.set_exception(error)
+
+    def _on_lost(self) -> None:
+        self._lost.set()
+        self._settle(
+            EngineDied(f"the engine host of model {self._plan.name!r} ended while loading")
+        )
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.fail(self._died())
+
+    def _died(self) -> EngineDied:
+        return EngineDied(
+            f"the engine host of model {self._plan.name!r} ended while it held this request; "
+            "it is being restarted",
+            retry_after=2.0,
+        )
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        with suppress(ValueError):
+            return f"was ended by {signal.Signals(-code).name}"
+    return f"exited with code {code}"

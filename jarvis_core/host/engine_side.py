@@ -1,0 +1,205 @@
+"""The host's side of the socket pair: load one model, answer requests, end with the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+from contextlib import aclosing, suppress
+from typing import Any
+
+from attrs import mutable
+
+from jarvis_core.chat import Accepted, stream_chat
+from jarvis_core.errors import ConfigError, EngineError, JarvisError
+from jarvis_core.host.protocol import (
+    CLOSE_GRACE,
+    CREDIT,
+    Frame,
+    FrameChannel,
+    HostPlan,
+    converter,
+    pack_delta,
+)
+from jarvis_core.host.weights import locate
+from jarvis_core.interfaces import ChatFormat, Engine
+from jarvis_core.plugins import load_plugins
+from jarvis_core.settings import structure_settings
+from jarvis_core.structs import ChatRequest, Delta, ModelSpec
+
+_log = logging.getLogger(__name__)
+
+
+@mutable
+class _Stream:
+    """A request in work.
+
+    Attributes:
+        task: Answers it.
+        credit: Deltas that may still be sent.
+        refilled: Set while there is credit.
+    """
+
+    task: asyncio.Task[None]
+    credit: int
+    refilled: asyncio.Event
+
+
+class EngineSide:
+    """Everything that a host does between its first frame and its end."""
+
+    def __init__(self) -> None:
+        self._channel = FrameChannel(self._on_frame, self._on_lost)
+        self._streams: dict[int, _Stream] = {}
+        self._pending: list[list[Any]] = []
+        self._engine: Engine | None = None
+        self._format: ChatFormat | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+
+    async def run(self, sock: socket.socket) -> None:
+        """Serve until the server closes its end or says ``shutdown``."""
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self._channel, sock=sock)
+        await self._ended.wait()
+        for stream in self._streams.values():
+            stream.task.cancel()
+        if self._loading is not None:
+            self._loading.cancel()
+        if self._engine is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._engine.aclose(), CLOSE_GRACE)
+        self._channel.close()
+
+    def _on_lost(self) -> None:
+        self._ended.set()
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame:
+            case ["chat", stream, request_id, payload]:
+                self._begin(stream, request_id, payload)
+            case ["cancel", stream]:
+                if stream in self._streams:
+                    self._streams[stream].task.cancel()
+            case ["credit", stream, more]:
+                if stream in self._streams:
+                    self._streams[stream].credit += more
+                    self._streams[stream].refilled.set()
+            case ["ping"]:
+                stats = (
+                    None if self._engine is None else converter.unstructure(self._engine.stats())
+                )
+                self._channel.send(["pong", stats])
+            case ["load", plan]:
+                self._loading = asyncio.create_task(self._load(converter.structure(plan, HostPlan)))
+            case ["shutdown"]:
+                self._ended.set()
+            case _:
+                raise ValueError(f"unknown frame {frame[:1]}")
+
+    # -- loading ---------------------------------------------------------------------------
+
+    async def _load(self, plan: HostPlan) -> None:
+        try:
+            await self._load_engine(plan)
+        except JarvisError as error:
+            self._channel.send_error("failed", error)
+        except Exception as error:
+            _log.exception("engine %s failed to load %s", plan.engine, plan.source)
+            reason = f"{type(error).__name__}: {error}"
+            self._channel.send_error(
+                "failed",
+                ConfigError(f"engine {plan.engine!r} failed to load {plan.source}: {reason}"),
+            )
+
+    async def _load_engine(self, plan: HostPlan) -> None:
+        registry = load_plugins()
+        engine_type = registry.engine(plan.engine)
+        package = engine_type.load.__module__.split(".")[0]
+        logging.getLogger(package).setLevel(logging.getLogger("jarvis_core").level)
+        if plan.chat_format != "auto":
+            registry.chat_format(plan.chat_format)
+        settings = structure_settings(
+            engine_type.settings, plan.settings, where=f"models.{plan.name}.settings"
+        )
+        path = await locate(plan.source, engine_type.weights, self._progress)
+        spec = ModelSpec(
+            name=plan.name, source=plan.source, path=path, context_length=plan.context_length
+        )
+        self._engine = await engine_type.load(spec, settings)
+        info = self._engine.info
+        name = plan.chat_format
+        if name == "auto":
+            name = registry.detect_chat_format(info)
+        self._format = registry.chat_format(name)
+        self._channel.send(["ready", converter.unstructure(info), name])
+
+    def _progress(self, done: int, total: int) -> None:
+        self._channel.send(["progress", done, total])
+
+    # -- requests --------------------------------------------------------------------------
+
+    def _begin(self, stream: int, request_id: str, payload: Any) -> None:
+        task = asyncio.create_task(self._answer(stream, request_id, payload))
+        self._streams[stream] = _Stream(task, CREDIT, asyncio.Event())
+        task.add_done_callback(lambda _: self._streams.pop(stream, None))
+
+    async def _answer(self, stream: int, request_id: str, payload: Any) -> None:
+        try:
+            await self._chat(stream, request_id, converter.structure(payload, ChatRequest))
+        except JarvisError as error:
+            self._fail(stream, error)
+        except Exception:
+            _log.exception("request %s failed", request_id)
+            self._fail(stream, EngineError("internal error"))
+
+    async def _chat(self, stream: int, request_id: str, request: ChatRequest) -> None:
+        if self._engine is None or self._format is None:
+            raise EngineError("the model is not loaded")
+        state = self._streams[stream]
+        answer = stream_chat(
+            request, engine=self._engine, chat_format=self._format, request_id=request_id
+        )
+        async with aclosing(answer):
+            async for item in answer:
+                if isinstance(item, Accepted):
+                    self._channel.send(["accepted", stream, item.prompt_tokens])
+                    continue
+                self._send_delta(stream, item)
+                state.credit -= 1
+                if state.credit <= 0:
+                    state.refilled.clear()
+                    await state.refilled.wait()
+
+    def _send_delta(self, stream: int, delta: Delta) -> None:
+        """Gather the deltas of this loop turn; they leave together in one frame."""
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._pending.append(pack_delta(stream, delta))
+
+    def _flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, []
+            self._channel.send(["deltas", pending])
+
+    def _fail(self, stream: int, error: JarvisError) -> None:
+        self._flush()
+        self._channel.send_error("error", error, stream)
+
+
+def watch_lifeline(fd: int) -> None:
+    """End this process group when the server is gone, even while the event loop is blocked.
+
+    ``fd`` is the reading end of a pipe whose other end only the server holds.
+    """
+
+    def watch() -> None:
+        while os.read(fd, 1):
+            pass
+        threading.Event().wait(CLOSE_GRACE / 2)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -1,0 +1,118 @@
+"""All configured models, by name and alias."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from jarvis_core.errors import ModelNotFound
+from jarvis_core.models.events import ModelEvent
+from jarvis_core.models.model import Lease, Model
+from jarvis_core.models.status import ModelState, ModelStatus
+from jarvis_core.settings import ModelConfig, ServerSettings
+
+
+class Catalogue:
+    """Finds models, loads and unloads them, and leases them to requests.
+
+    Args:
+        configs: The configured models by name.
+        settings: The server's settings.
+        announce: Told what happens to models.
+    """
+
+    def __init__(
+        self,
+        configs: Mapping[str, ModelConfig],
+        settings: ServerSettings,
+        announce: Callable[[ModelEvent], None] = lambda event: None,
+    ) -> None:
+        self._settings = settings
+        self._models = {name: Model(config, settings, announce) for name, config in configs.items()}
+        self._names = dict(self._models)
+        for model in self._models.values():
+            for alias in (*model.config.aliases, model.config.source):
+                self._names.setdefault(alias, model)
+
+    async def start(self) -> None:
+        """Begin to load every model that is to be preloaded; returns at once."""
+        for model in self._models.values():
+            if model.config.preload:
+                model.begin_load()
+
+    async def aclose(self) -> None:
+        """End every host."""
+        await asyncio.gather(*(model.aclose() for model in self._models.values()))
+
+    async def settled(self) -> None:
+        """Wait until no model is loading or unloading."""
+        await asyncio.gather(*(model.settled() for model in self._models.values()))
+
+    def statuses(self) -> list[ModelStatus]:
+        """Every model now, in the order of the configuration."""
+        return [model.status() for model in self._models.values()]
+
+    def status(self, name: str) -> ModelStatus:
+        """One model now.
+
+        Raises:
+            ModelNotFound: No model has that name or alias.
+        """
+        return self._find(name).status()
+
+    def ready(self) -> bool:
+        """Whether every model that should be loaded is, and answers its heartbeat."""
+        return all(model.healthy for model in self._models.values() if model.wanted)
+
+    @asynccontextmanager
+    async def lease(self, name: str) -> AsyncIterator[Lease]:
+        """Hold a loaded model for one request; loads it if it is cold.
+
+        Raises:
+            ModelNotFound: No model has that name or alias.
+            ModelUnavailable: It is loading, unloading, or does not answer.
+            QueueFull: Too many requests wait already.
+            ConfigError: It failed to load.
+            EngineError: The same.
+        """
+        lease = await self._find(name).acquire()
+        try:
+            yield lease
+        finally:
+            lease.release()
+
+    async def load(self, name: str) -> ModelStatus:
+        """Load a model and wait for it; a failed one is tried again.
+
+        Raises:
+            ModelNotFound: No model has that name or alias.
+            ConfigError: It cannot be loaded.
+            EngineError: The same.
+        """
+        model = self._find(name)
+        if model.state is ModelState.UNLOADING:
+            await model.settled()
+        model.begin_load()
+        await model.settled()
+        if model.state is ModelState.FAILED and model.error is not None:
+            raise model.error
+        return model.status()
+
+    async def unload(self, name: str) -> ModelStatus:
+        """Let a model's requests end, then give its memory back.
+
+        Raises:
+            ModelNotFound: No model has that name or alias.
+            StateConflict: It is already being unloaded.
+        """
+        model = self._find(name)
+        await model.unload(self._settings.drain_timeout)
+        return model.status()
+
+    def _find(self, name: str) -> Model:
+        model = self._names.get(name)
+        if model is None:
+            there = ", ".join(sorted(self._models)) or "none"
+            raise ModelNotFound(f"model {name!r} does not exist; there are: {there}", param="model")
+        return model
