@@ -40,13 +40,16 @@ def engine_variables(engines: Mapping[str, EngineType]) -> dict[str, tuple[Varia
     Raises:
         PluginError: A plugin's settings class is none.
     """
-    try:
-        return {
-            name: variables_of(engine.settings, engine.env_prefix)
-            for name, engine in engines.items()
-        }
-    except TypeError as error:
-        raise PluginError(f"an engine's settings cannot be used: {error}") from error
+    found = {}
+    for name, engine in engines.items():
+        try:
+            found[name] = variables_of(engine.settings, engine.env_prefix)
+        except TypeError as error:
+            raise PluginError(
+                f"engine {name!r} cannot be used: its settings class is wrong: {error};"
+                " tell its author, or uninstall its plugin"
+            ) from error
+    return found
 
 
 @frozen(kw_only=True)

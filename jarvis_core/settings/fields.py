@@ -6,6 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from enum import Enum
 from typing import Any, Literal, Union
 
 import attrs
@@ -129,6 +130,14 @@ def inner_type(tp: Any) -> Any:
     return tp
 
 
+def members_of(tp: Any) -> tuple[Any, ...]:
+    """The types of a union, without None; nothing where the type is no union of several."""
+    if typing.get_origin(tp) not in (Union, types.UnionType):
+        return ()
+    members = tuple(arg for arg in typing.get_args(tp) if arg is not type(None))
+    return members if len(members) > 1 else ()
+
+
 def item_type(tp: Any) -> Any | None:
     """The type of the items where the type is a list of some kind, else None."""
     inner = inner_type(tp)
@@ -171,5 +180,8 @@ def _words(tp: Any, range_: str, text: bool) -> str:
         return _NOUNS[inner] + range_
     if inner in _NOUNS:
         return _NOUNS[inner]
-    name = inner.__name__ if inspect.isclass(inner) else str(inner).replace("typing.", "")
-    return f"JSON of type {name}" if text else f"of type {name}"
+    if members := members_of(inner):
+        return ", or ".join(_words(member, range_, text) for member in members)
+    if inspect.isclass(inner) and issubclass(inner, Enum):
+        return _one_of(tuple(member.value for member in inner))
+    return "a JSON object" if text else "a table"

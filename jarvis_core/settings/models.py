@@ -20,7 +20,7 @@ from jarvis_core.settings.model import (
     id_of_source,
 )
 from jarvis_core.settings.structuring import build, structure_values
-from jarvis_core.settings.values import DEFAULT, TOML_FILE, SettingValue
+from jarvis_core.settings.values import DEFAULT, TOML_FILE, SettingValue, bad_value
 
 _SECTION = tuple(s for s in settings_of(ModelConfig) if s.name != "name")
 
@@ -57,7 +57,9 @@ def _model_of_section(
         "engine": engine,
         **structure_values(_SECTION, section, where=where),
     }
-    if values.get("source"):
+    if "source" in values:
+        if not values["source"].strip():
+            raise bad_value("source", values["source"], where, "must be a path or a hub id")
         values["source"] = absolute_source(values["source"], directory)
     python = values.get("python")
     if python and "/" in python:

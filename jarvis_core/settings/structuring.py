@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from jarvis_core.errors import SettingError
-from jarvis_core.settings.fields import Setting, inner_type, item_type, settings_of
+from jarvis_core.settings.fields import Setting, inner_type, item_type, members_of, settings_of
 from jarvis_core.settings.values import RawValue, bad_value, nearest
 
 if TYPE_CHECKING:
@@ -99,9 +99,8 @@ def build(cls: type, values: Mapping[str, Any], *, where: str) -> Any:
     """
     for setting in settings_of(cls):
         if setting.name not in values and setting.required:
-            raise SettingError(
-                f"{where}: {setting.name} is missing; it must be {setting.allowed()}"
-            )
+            what = setting.help or f"must be {setting.allowed()}"
+            raise SettingError(f"{where}: {setting.name} is missing: {what}")
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
@@ -124,6 +123,8 @@ def _in_bounds(value: Any, setting: Setting) -> bool:
         return True
     if setting.choices and value not in setting.choices:
         return False
+    if not isinstance(value, int | float):
+        return True
     if setting.ge is not None and value < setting.ge:
         return False
     return setting.le is None or value <= setting.le
@@ -151,10 +152,22 @@ def _scalar(text: str, tp: Any, setting: Setting) -> Any:
         return int(text) if _WHOLE.fullmatch(text) else text
     if tp is float:
         return float(text)
+    for member in members_of(tp):
+        value = _scalar(text, member, setting)
+        if _fits(value, member):
+            return value
     try:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _fits(value: Any, tp: Any) -> bool:
+    try:
+        _converter().structure(value, tp)
+    except Exception:  # as in structure_value
+        return False
+    return True
 
 
 @functools.cache
@@ -170,6 +183,10 @@ def _converter() -> Converter:
         lambda tp: item_type(tp) is not None and inner_type(tp) is tp,
         lambda tp: functools.partial(_list, converter, tp),
     )
+    converter.register_structure_hook_factory(
+        lambda tp: bool(members_of(tp)),
+        lambda tp: functools.partial(_union, converter, tp),
+    )
     return converter
 
 
@@ -183,6 +200,16 @@ def _number(value: Any, tp: type) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise TypeError(f"{value!r} is no finite number")
     return float(value)
+
+
+def _union(converter: Converter, tp: Any, value: Any, _: Any) -> Any:
+    """What the first member of the union that accepts the value makes of it."""
+    if value is None and type(None) in get_args(tp):
+        return None
+    for member in members_of(tp):
+        if _fits(value, member):
+            return converter.structure(value, member)
+    raise TypeError(f"{value!r} is none of {tp}")
 
 
 def _list(converter: Converter, tp: Any, value: Any, _: Any) -> Any:
