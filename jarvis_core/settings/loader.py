@@ -10,7 +10,7 @@ from attrs import frozen
 
 from jarvis_core.errors import SettingError
 from jarvis_core.interfaces import EngineType
-from jarvis_core.plugins import PluginReport
+from jarvis_core.plugins import MODULES_VARIABLE, PluginReport
 from jarvis_core.settings.engines import InstalledEngines, engine_variables
 from jarvis_core.settings.model import ModelConfig, SingleModel
 from jarvis_core.settings.models import (
@@ -23,7 +23,14 @@ from jarvis_core.settings.models import (
 from jarvis_core.settings.server import ServerSettings, is_loopback, split_keys
 from jarvis_core.settings.sources import read_toml
 from jarvis_core.settings.structuring import check_names
-from jarvis_core.settings.values import DOTENV_FILE, TOML_FILE, RawValue, SettingValue
+from jarvis_core.settings.values import (
+    DEFAULT,
+    DOTENV_FILE,
+    ENVIRONMENT,
+    TOML_FILE,
+    RawValue,
+    SettingValue,
+)
 from jarvis_core.settings.variables import PREFIX, Layers, Variable, read_layers, variables_of
 
 
@@ -77,6 +84,7 @@ def load_settings(
         options=options,
         environ=environ,
         dotenv=directory / DOTENV_FILE,
+        environment_only=(MODULES_VARIABLE,),
     )
     tables = _tables(directory / TOML_FILE)
 
@@ -102,6 +110,7 @@ def load_settings(
             *single_values,
             *server_values,
             *(v for engine in installed.settings.values() for v in engine.values.values()),
+            _plugin_modules(environ),
             *(v for m in in_file for v in model_values(m, sections[m.name], installed)),
         ),
         warnings=tuple(warnings),
@@ -139,6 +148,17 @@ def _by_setting(
     variables: tuple[Variable, ...], values: tuple[SettingValue, ...]
 ) -> dict[str, Any]:
     return {v.setting.name: value.value for v, value in zip(variables, values, strict=True)}
+
+
+def _plugin_modules(environ: Mapping[str, str]) -> SettingValue:
+    """The variable that names plugins; engines, and so settings, come after it."""
+    modules = environ.get(MODULES_VARIABLE, "")
+    return SettingValue(
+        name=MODULES_VARIABLE,
+        value=tuple(filter(None, map(str.strip, modules.split(",")))),
+        origin=ENVIRONMENT if modules else DEFAULT,
+        help="Modules that are plugins without being installed as such; environment only",
+    )
 
 
 def _check_bind(server: ServerSettings, values: Mapping[str, SettingValue]) -> None:

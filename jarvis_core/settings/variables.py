@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -93,8 +93,16 @@ def read_layers(
     options: Mapping[str, str | None],
     environ: Mapping[str, str],
     dotenv: Path,
+    environment_only: Collection[str] = (),
 ) -> Layers:
     """Read every layer and look for names that nobody knows.
+
+    Args:
+        variables: The variables of all settings.
+        options: The command line, by name of setting or variable; None is not given.
+        environ: The environment.
+        dotenv: The ``.env`` file; it need not exist.
+        environment_only: Names that mean something before settings are read.
 
     Raises:
         SettingError: An option is unknown, or ``.env`` cannot be read.
@@ -111,9 +119,14 @@ def read_layers(
         {name: RawValue(value=text, origin=ENVIRONMENT) for name, text in environ.items()},
         in_file,
     )
+    for name in environment_only:
+        if name in in_file:
+            warnings.append(
+                f"{name} ({in_file[name].origin}) has no effect: set it in the environment"
+            )
     for layer in layers[1:]:
         for name, raw in layer.items():
-            if name.startswith(PREFIX) and name not in known:
+            if name.startswith(PREFIX) and name not in known.union(environment_only):
                 hint = nearest(name, known) or "; `jarvis settings` lists all of them"
                 warnings.append(f"{name} ({raw.origin}) is not a setting of Jarvis{hint}")
     kept = tuple(_without_blanks(layer) for layer in layers)

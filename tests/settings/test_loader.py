@@ -97,6 +97,14 @@ def test_an_unknown_variable_unlike_any_other_names_the_command_that_lists_all(l
     )
 
 
+def test_the_variable_that_names_plugins_counts_in_the_environment_only(load):
+    settings = load(env={"JARVIS_PLUGINS": "a, b"}, dotenv="JARVIS_PLUGINS=c\n")
+    assert settings.value("JARVIS_PLUGINS").value == ("a", "b")
+    assert settings.warnings == (
+        "JARVIS_PLUGINS (.env line 1) has no effect: set it in the environment",
+    )
+
+
 def test_variables_of_other_programs_are_passed_over(load):
     assert load(env={"PORT": "1", "HOME": "/root"}, dotenv="SECRET=1\n").warnings == ()
 
