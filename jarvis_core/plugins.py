@@ -164,8 +164,9 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> Registry:
         loader.add(
             point.name, dist.name if dist else "unknown", dist.version if dist else "", point.load
         )
-    for module in filter(None, os.environ.get(MODULES_VARIABLE, "").split(",")):
-        loader.add(module, MODULES_VARIABLE, "", partial(import_module, module.strip()))
+    for module in map(str.strip, os.environ.get(MODULES_VARIABLE, "").split(",")):
+        if module:
+            loader.add(module, MODULES_VARIABLE, "", partial(import_module, module))
     return loader.registry()
 
 
@@ -185,7 +186,9 @@ class _Loader:
             plugin = load()
             engines, formats = _probe(plugin, name)
         except (Exception, SystemExit) as error:
-            self._reports.append(report(error=f"{type(error).__name__}: {error}"))
+            self._reports.append(
+                report(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+            )
             return
         for engine in engines:
             self._claim("engine", engine.name, name, distribution)

@@ -18,6 +18,7 @@ from jarvis_core.errors import (
     StateConflict,
 )
 from jarvis_core.host.client import Host, HostLimits, HostStream
+from jarvis_core.host.environment import check_environment
 from jarvis_core.host.protocol import HostPlan
 from jarvis_core.models.events import EventKind, ModelEvent
 from jarvis_core.models.status import ModelState, ModelStatus
@@ -169,6 +170,8 @@ class Model:
             self._plan(), self._limits(), python=self.config.python, on_progress=self._on_progress
         )
         try:
+            if self.config.python is not None:
+                await check_environment(self.config.python, self.config.engine)
             await host.start()
             ready = time.monotonic()
             self._host, self.error, self._progress = host, None, None

@@ -1,0 +1,277 @@
+"""Models by name: loaded at start or on demand, replaced when their host dies, leased, unloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jarvis_core.chat import Fold
+from jarvis_core.errors import (
+    ConfigError,
+    EngineDied,
+    InsufficientMemory,
+    ModelNotFound,
+    ModelSourceError,
+    ModelUnavailable,
+    QueueFull,
+)
+from jarvis_core.models.catalogue import Catalogue
+from jarvis_core.models.events import ModelEvent
+from jarvis_core.models.status import ModelState
+from jarvis_core.settings import ModelConfig, ServerSettings
+from jarvis_core.structs import ChatRequest, Message
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = ServerSettings(
+    heartbeat_interval=0.05,
+    heartbeat_stale=0.5,
+    heartbeat_timeout=2.0,
+    restart_backoff=0.05,
+    load_wait=20.0,
+    drain_timeout=0.5,
+)
+
+Make = Callable[..., Catalogue]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    """Makes catalogues of fake models, and ends their hosts with the test."""
+    async with AsyncExitStack() as stack:
+
+        def make(
+            *configs: ModelConfig,
+            settings: ServerSettings = SETTINGS,
+            announce: Callable[[ModelEvent], None] = lambda event: None,
+        ) -> Catalogue:
+            catalogue = Catalogue({c.name: c for c in configs}, settings, announce)
+            stack.push_async_callback(catalogue.aclose)
+            return catalogue
+
+        yield make
+
+
+def fake(name: str = "m", **fields: Any) -> ModelConfig:
+    return ModelConfig(**({"name": name, "source": f"fake/{name}", "engine": "fake"} | fields))
+
+
+async def say(catalogue: Catalogue, text: str, model: str = "m") -> str | None:
+    request = ChatRequest(model=model, messages=(Message(role="user", content=text),))
+    async with catalogue.lease(model) as lease:
+        stream = await lease.chat(request, request_id="r")
+        fold = Fold()
+        try:
+            async for batch in stream:
+                for delta in batch:
+                    fold.add(delta)
+        finally:
+            await stream.aclose()
+    return fold.completion().answers[0].content
+
+
+def pid(catalogue: Catalogue, name: str = "m") -> int:
+    found = catalogue._models[name].host.pid
+    assert found is not None
+    return found
+
+
+async def until(condition: Callable[[], bool], within: float = 10.0) -> None:
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_preloaded_models_load_at_start_and_others_on_their_first_request(make: Make) -> None:
+    catalogue = make(fake("a"), fake("b", preload=False))
+    await catalogue.start()
+    assert not catalogue.ready()
+    await catalogue.settled()
+    assert catalogue.ready()
+    assert [s.state for s in catalogue.statuses()] == [ModelState.READY, ModelState.COLD]
+    assert await say(catalogue, "hello", "b") == "hello"
+    assert catalogue.status("b").state is ModelState.READY
+
+
+async def test_concurrent_first_requests_load_the_model_once(make: Make) -> None:
+    events: list[ModelEvent] = []
+    catalogue = make(fake(preload=False), announce=events.append)
+    texts = [f"text {i}" for i in range(10)]
+    assert await asyncio.gather(*(say(catalogue, t) for t in texts)) == texts
+    assert [e.kind for e in events] == ["loading", "ready"]
+
+
+async def test_alias_and_source_find_the_model_and_other_names_are_refused(make: Make) -> None:
+    catalogue = make(fake("m", aliases=("gpt-4",)))
+    assert {catalogue.status(n).name for n in ("m", "gpt-4", "fake/m")} == {"m"}
+    with pytest.raises(ModelNotFound, match="'x' does not exist; there are: m"):
+        catalogue.status("x")
+
+
+async def test_killed_host_is_replaced_and_other_models_go_on(make: Make) -> None:
+    """R-01."""
+    catalogue = make(fake("a"), fake("b"))
+    await catalogue.start()
+    await catalogue.settled()
+    other = [asyncio.create_task(say(catalogue, f"!delay=0.01 text {i}", "b")) for i in range(4)]
+    hit = [asyncio.create_task(say(catalogue, "!words=9999 !delay=0.01", "a")) for _ in range(8)]
+    await until(lambda: catalogue.status("a").requests == 8 and not catalogue.status("a").waiting)
+    killed = pid(catalogue, "a")
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: not catalogue.ready(), 1.0)
+    results = await asyncio.gather(*hit, return_exceptions=True)
+    assert [type(r) for r in results] == [EngineDied] * 8
+    assert await asyncio.gather(*other) == [f"!delay=0.01 text {i}" for i in range(4)]
+    await until(catalogue.ready)
+    assert pid(catalogue, "a") != killed
+    assert await say(catalogue, "again", "a") == "again"
+
+
+async def test_request_during_a_restart_waits_for_it(make: Make) -> None:
+    catalogue = make(fake(settings={"load_delay": 0.3}))
+    await catalogue.start()
+    await catalogue.settled()
+    os.kill(pid(catalogue), signal.SIGKILL)
+    await until(lambda: not catalogue.ready())
+    assert await say(catalogue, "patience") == "patience"
+
+
+async def test_host_that_dies_at_start_is_tried_with_growing_pauses_then_failed(
+    make: Make, tmp_path: Path
+) -> None:
+    """R-05."""
+    flag = tmp_path / "flag"
+    flag.touch()
+    begins: list[float] = []
+
+    def announce(event: ModelEvent) -> None:
+        if event.kind == "loading" and event.model == "bad":
+            begins.append(time.monotonic())
+
+    bad = fake("bad", settings={"load_fault": "die", "fault_file": str(flag)})
+    catalogue = make(bad, fake("good"), announce=announce)
+    await catalogue.start()
+    await until(lambda: catalogue.status("bad").state is ModelState.FAILED, 30)
+    assert len(begins) == 5
+    pauses = [b - a for a, b in itertools.pairwise(begins)]
+    for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.4), strict=True):
+        assert pause >= least
+    assert await say(catalogue, "unharmed", "good") == "unharmed"
+    with pytest.raises(EngineDied, match="5 times in a row"):
+        await say(catalogue, "hi", "bad")
+    flag.unlink()
+    assert (await catalogue.load("bad")).state is ModelState.READY
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("missing", ModelSourceError), ("memory", InsufficientMemory), ("bug", ConfigError)],
+)
+async def test_model_that_cannot_be_loaded_fails_at_once_and_harms_no_other(
+    make: Make, fault: str, error: type[Exception]
+) -> None:
+    """R-16."""
+    catalogue = make(fake("bad", settings={"load_fault": fault}, preload=False), fake("good"))
+    await catalogue.start()
+    with pytest.raises(error, match="model 'bad' failed to load"):
+        await say(catalogue, "hi", "bad")
+    status = catalogue.status("bad")
+    assert status.state is ModelState.FAILED
+    assert status.error
+    assert await say(catalogue, "unharmed", "good") == "unharmed"
+
+
+async def test_silent_host_is_not_ready_and_requests_are_turned_away(make: Make) -> None:
+    """R-03."""
+    settings = ServerSettings(
+        heartbeat_interval=0.05, heartbeat_stale=0.2, heartbeat_timeout=30.0, restart_backoff=0.05
+    )
+    catalogue = make(fake(), settings=settings)
+    await catalogue.start()
+    await catalogue.settled()
+    stopped = pid(catalogue)
+    os.kill(stopped, signal.SIGSTOP)
+    await until(lambda: not catalogue.ready())
+    with pytest.raises(ModelUnavailable, match="does not answer"):
+        await say(catalogue, "hi")
+    os.kill(stopped, signal.SIGCONT)
+    await until(catalogue.ready)
+    assert await say(catalogue, "awake") == "awake"
+
+
+async def test_unload_lets_requests_end_and_the_next_request_loads_again(make: Make) -> None:
+    catalogue = make(fake())
+    await catalogue.start()
+    await catalogue.settled()
+    last = asyncio.create_task(say(catalogue, "!words=20 !delay=0.01"))
+    await until(lambda: catalogue.status("m").requests == 1)
+    first = pid(catalogue)
+    assert (await catalogue.unload("m")).state is ModelState.COLD
+    assert len((await last or "").split()) == 20
+    assert catalogue.ready()
+    assert await say(catalogue, "again") == "again"
+    assert pid(catalogue) != first
+
+
+async def test_unload_ends_requests_that_outlast_the_drain(make: Make) -> None:
+    catalogue = make(fake())
+    await catalogue.start()
+    await catalogue.settled()
+    endless = asyncio.create_task(say(catalogue, "!words=9999 !delay=0.05"))
+    await until(lambda: not catalogue.status("m").waiting and catalogue.status("m").requests == 1)
+    await catalogue.unload("m")
+    with pytest.raises(EngineDied):
+        await endless
+
+
+async def test_unload_while_loading_ends_the_load(make: Make) -> None:
+    catalogue = make(fake(settings={"load_delay": 30.0}))
+    await catalogue.start()
+    await asyncio.sleep(0.3)
+    assert (await catalogue.unload("m")).state is ModelState.COLD
+
+
+async def test_full_queue_turns_requests_away(make: Make) -> None:
+    catalogue = make(fake(), settings=ServerSettings(queue_size=2, heartbeat_interval=0.05))
+    await catalogue.start()
+    await catalogue.settled()
+    waiting = [asyncio.create_task(say(catalogue, "!wait=0.5 done")) for _ in range(2)]
+    await until(lambda: catalogue.status("m").waiting == 2)
+    with pytest.raises(QueueFull):
+        await say(catalogue, "hi")
+    assert await asyncio.gather(*waiting) == ["!wait=0.5 done"] * 2
+    assert await say(catalogue, "room again") == "room again"
+
+
+async def test_request_does_not_wait_longer_for_a_load_than_allowed(make: Make) -> None:
+    settings = ServerSettings(load_wait=0.1)
+    catalogue = make(fake(settings={"load_delay": 30.0}), settings=settings)
+    await catalogue.start()
+    with pytest.raises(ModelUnavailable, match="is loading") as raised:
+        await say(catalogue, "hi")
+    assert raised.value.retry_after
+
+
+async def test_requests_that_come_and_go_leave_nothing_behind(make: Make) -> None:
+    """R-10, R-11, the catalogue's part."""
+    catalogue = make(fake())
+    await catalogue.start()
+    await catalogue.settled()
+    for i in range(20):
+        task = asyncio.create_task(say(catalogue, "!words=2000 !delay=0.01"))
+        await asyncio.sleep(0.002 * i)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    status = catalogue.status("m")
+    assert (status.requests, status.waiting) == (0, 0)
+    await until(lambda: (stats := catalogue.status("m").stats) is not None and not stats.running)
+    assert catalogue._models["m"].host._streams == {}

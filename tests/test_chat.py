@@ -1,0 +1,238 @@
+"""One chat, in process: render, generate, parse, fold."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from jarvis_core.chat import Accepted, fold, stream_chat
+from jarvis_core.errors import EngineError, UnsupportedParameter
+from jarvis_core.structs import (
+    Capabilities,
+    ChatRequest,
+    Completion,
+    Constraint,
+    Delta,
+    EngineOutput,
+    FormatContext,
+    GenerationRequest,
+    Message,
+    ModelSpec,
+    Prompt,
+    SamplingParams,
+    TokenLogprob,
+    Tool,
+    ToolCallDelta,
+    ToolChoice,
+    Usage,
+)
+from jarvis_core.testing import FakeEngine, FakeFormat
+
+pytestmark = pytest.mark.anyio
+
+TOOL = Tool(spec={"type": "function", "function": {"name": "f"}})
+
+
+def request(text: str = "hi", **fields: Any) -> ChatRequest:
+    return ChatRequest(model="m", messages=(Message(role="user", content=text),), **fields)
+
+
+class Scripted(FakeEngine):
+    """Gives the outputs it was made with, and keeps the request."""
+
+    def __init__(self, *outputs: EngineOutput, constraints: Sequence[str] = ()) -> None:
+        super().__init__(ModelSpec(name="m", source="s", path="s"))
+        capabilities = Capabilities(constraints=frozenset(constraints))
+        self._info = evolve(self._info, capabilities=capabilities)
+        self._outputs = outputs
+        self.request: GenerationRequest | None = None
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        self.request = request
+        for output in self._outputs:
+            yield output
+
+
+async def deltas(engine: FakeEngine, asked: ChatRequest, **kwargs: Any) -> list[Delta | Accepted]:
+    answer = stream_chat(
+        asked, engine=engine, request_id="r", **({"chat_format": FakeFormat()} | kwargs)
+    )
+    async with aclosing(answer):
+        return [item async for item in answer]
+
+
+async def complete(engine: FakeEngine, asked: ChatRequest, **kwargs: Any) -> Completion:
+    items = await deltas(engine, asked, **kwargs)
+    assert isinstance(items[0], Accepted)
+    return fold(item for item in items if isinstance(item, Delta))
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine(ModelSpec(name="m", source="s", path="s"))
+
+
+async def test_acceptance_comes_first_and_usage_on_the_very_last(engine: FakeEngine) -> None:
+    items = await deltas(engine, request("one two", n=2))
+    assert isinstance(items[0], Accepted)
+    assert items[0].prompt_tokens > 2
+    finished = [d for d in items[1:] if isinstance(d, Delta) and d.finish_reason]
+    assert [d.index for d in finished] == [0, 1]
+    assert [d.usage for d in items[1:] if isinstance(d, Delta) and d.usage] == [items[-1].usage]  # type: ignore[union-attr]
+
+
+async def test_each_of_n_answers_is_folded_apart(engine: FakeEngine) -> None:
+    completion = await complete(engine, request("one two", n=3))
+    assert [a.content for a in completion.answers] == ["one two"] * 3
+    assert completion.usage.completion_tokens == 6
+
+
+async def test_max_tokens_ends_with_length(engine: FakeEngine) -> None:
+    completion = await complete(engine, request("a b c", sampling=SamplingParams(max_tokens=2)))
+    assert (completion.answers[0].content, completion.answers[0].finish_reason) == ("a b", "length")
+
+
+async def test_stop_strings_of_format_and_client_both_reach_the_engine() -> None:
+    scripted = Scripted(
+        EngineOutput(prompt_tokens=1),
+        EngineOutput(finish_reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=0)),
+    )
+    await complete(scripted, request(sampling=SamplingParams(stop=("x", "<|end|>"))))
+    assert scripted.request is not None
+    assert scripted.request.sampling.stop == ("x", "<|end|>")
+
+
+async def test_tool_call_gets_an_id_and_the_finish_reason_of_calls(engine: FakeEngine) -> None:
+    text = 'well <call>{"name": "f", "arguments": {"a": 1}}</call>'
+    answer = (await complete(engine, request(text, tools=(TOOL,)))).answers[0]
+    (call,) = answer.tool_calls
+    assert (call.name, call.arguments) == ("f", '{"a": 1}')
+    assert call.id.startswith("call_")
+    assert (answer.content, answer.finish_reason) == ("well ", "tool_calls")
+
+
+async def test_cut_answer_keeps_finish_reason_length_beside_a_call() -> None:
+    class Calls:
+        def feed(self, text: str) -> Iterable[Delta]:
+            return [Delta(tool_calls=(ToolCallDelta(index=0, id="own", name="f"),))]
+
+        def finish(self) -> Iterable[Delta]:
+            return []
+
+    class Format(FakeFormat):
+        def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> Calls:
+            return Calls()
+
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    scripted = Scripted(
+        EngineOutput(prompt_tokens=1), EngineOutput(text="x", finish_reason="length", usage=usage)
+    )
+    answer = (await complete(scripted, request(tools=(TOOL,)), chat_format=Format())).answers[0]
+    assert (answer.finish_reason, answer.tool_calls[0].id) == ("length", "own")
+
+
+async def test_logprobs_travel_with_the_delta_that_carries_their_text() -> None:
+    def logprob(i: int) -> TokenLogprob:
+        return TokenLogprob(token_id=i, token=str(i), logprob=-1.0, data=b"")
+
+    usage = Usage(prompt_tokens=1, completion_tokens=3)
+    scripted = Scripted(
+        EngineOutput(prompt_tokens=1),
+        EngineOutput(text="", logprobs=(logprob(1),)),
+        EngineOutput(text="ab", logprobs=(logprob(2),)),
+        EngineOutput(text="", logprobs=(logprob(3),), finish_reason="stop", usage=usage),
+    )
+    items = await deltas(scripted, request(logprobs=0))
+    got = [[p.token_id for p in d.logprobs] for d in items if isinstance(d, Delta)]
+    assert got == [[1, 2], [3]]
+
+
+async def test_forced_choice_is_refused_where_the_format_cannot_write_it(
+    engine: FakeEngine,
+) -> None:
+    forced = request(tools=(TOOL,), tool_choice=ToolChoice(mode="required"))
+    with pytest.raises(UnsupportedParameter, match="'fake' cannot force a tool call") as raised:
+        await deltas(engine, forced)
+    assert raised.value.param == "tool_choice"
+
+
+async def test_forced_choice_becomes_the_constraint_of_the_request() -> None:
+    grammar = Constraint(kind="lark", value="start: /x/")
+
+    class Format(FakeFormat):
+        def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint:
+            return grammar
+
+    usage = Usage(prompt_tokens=1, completion_tokens=0)
+    outputs = (EngineOutput(prompt_tokens=1), EngineOutput(finish_reason="stop", usage=usage))
+    forced = request(tools=(TOOL,), tool_choice=ToolChoice(mode="required"))
+    able = Scripted(*outputs, constraints=["lark"])
+    await complete(able, forced, chat_format=Format())
+    assert able.request is not None
+    assert able.request.constraint == grammar
+    with pytest.raises(UnsupportedParameter, match="does not enforce lark"):
+        await complete(Scripted(*outputs), forced, chat_format=Format())
+
+
+async def test_constraint_that_the_engine_does_not_enforce_is_refused(engine: FakeEngine) -> None:
+    asked = request(constraint=Constraint(kind="json_schema", value="{}"))
+    with pytest.raises(UnsupportedParameter, match="does not enforce json_schema"):
+        await deltas(engine, asked)
+
+
+async def test_blocking_format_renders_off_the_event_loop(engine: FakeEngine) -> None:
+
+    seen: list[threading.Thread] = []
+
+    class Blocking(FakeFormat):
+        blocking = True
+
+        def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+            seen.append(threading.current_thread())
+            return super().render(request, context)
+
+    await complete(engine, request(), chat_format=Blocking())
+    assert seen[0] is not threading.main_thread()
+
+
+async def test_format_sees_the_model_and_the_clock(engine: FakeEngine) -> None:
+    seen: list[FormatContext] = []
+
+    class Format(FakeFormat):
+        def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+            seen.append(context)
+            return super().render(request, context)
+
+    now = datetime(2025, 1, 2)
+    await complete(engine, request(), chat_format=Format(), now=now)
+    assert (seen[0].model.name, seen[0].now) == ("m", now)
+
+
+async def test_closing_the_stream_aborts_in_the_engine(engine: FakeEngine) -> None:
+    stream = stream_chat(
+        request("!words=100 !delay=0.01"), engine=engine, chat_format=FakeFormat(), request_id="r"
+    )
+    await stream.__anext__()
+    await stream.__anext__()
+    await stream.aclose()
+    assert (engine.aborted, engine.stats().running) == (1, 0)
+
+
+async def test_engine_that_leaves_an_answer_unfinished_is_an_error() -> None:
+    scripted = Scripted(EngineOutput(prompt_tokens=1), EngineOutput(text="half"))
+    with pytest.raises(EngineError, match="unfinished"):
+        await deltas(scripted, request())
+
+
+def test_fold_refuses_an_answer_without_an_end() -> None:
+    with pytest.raises(EngineError):
+        fold([Delta(content="half")])
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    with pytest.raises(EngineError, match="finish reason"):
+        fold([Delta(content="half", usage=usage)])

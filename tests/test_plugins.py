@@ -1,0 +1,173 @@
+"""Plugins are loaded one by one; what is broken is reported and harms nothing."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from jarvis_core.errors import PluginError
+from jarvis_core.plugins import Registry, load_plugins
+from jarvis_core.structs import ModelInfo
+
+ENGINE = """
+from jarvis_core import EngineType, hookimpl
+
+async def load(model, settings): ...
+
+@hookimpl
+def jarvis_register_engines():
+    return [EngineType(name="{name}", env_prefix="X_", load=load, settings=object)]
+"""
+
+FORMAT = """
+from jarvis_core import hookimpl
+
+class Format:
+    name = "{name}"
+
+@hookimpl
+def jarvis_register_chat_formats():
+    return [Format()]
+
+@hookimpl
+def jarvis_detect_chat_format(model):
+    {detect}
+"""
+
+MARKED = "from jarvis_core import hookimpl\n@hookimpl\n"
+MODEL = ModelInfo(name="m", source="s", engine="e", context_length=1)
+
+
+class Plugins:
+    """Writes plugin modules and loads them through entry points."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._points: list[EntryPoint] = []
+
+    def add(self, name: str, source: str, entry: str | None = None) -> None:
+        (self._directory / f"plugin_{name}.py").write_text(source)
+        self._points.append(EntryPoint(entry or name, f"plugin_{name}", "jarvis"))
+
+    def load(self) -> Registry:
+        return load_plugins(self._points)
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("JARVIS_PLUGINS")
+    for name in [n for n in sys.modules if n.startswith("plugin_")]:
+        monkeypatch.delitem(sys.modules, name)
+    return Plugins(tmp_path)
+
+
+def reason(registry: Registry, name: str) -> str:
+    return next(p.error or "" for p in registry.plugins if p.name == name)
+
+
+def test_engines_and_formats_are_found_beside_the_built_in_format(plugins: Plugins) -> None:
+    plugins.add("a", ENGINE.format(name="one"))
+    plugins.add("b", FORMAT.format(name="two", detect="return None"))
+    registry = plugins.load()
+    assert registry.engine("one").name == "one"
+    assert set(registry.chat_formats) == {"template", "two"}
+    assert registry.broken == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import no_such_module", "No module named 'no_such_module'"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("def f(:", "SyntaxError"),
+        (
+            MARKED + "def jarvis_register_engine(): return []",
+            "'jarvis_register_engine' does not exist; there are: jarvis_detect_chat_format",
+        ),
+        ("def jarvis_register_engines(): return []", "not marked with jarvis_core.hookimpl"),
+        (
+            MARKED + "def jarvis_register_engines(x): return []",
+            "{'x'} are declared in the hookimpl but can not be found",
+        ),
+        (
+            MARKED + "def jarvis_register_engines(): 1 / 0",
+            "ZeroDivisionError",
+        ),
+        (
+            MARKED + "def jarvis_register_engines(): return ['x']",
+            "'x', not an EngineType",
+        ),
+        (
+            MARKED + "def jarvis_register_chat_formats(): return [1]",
+            "no ChatFormat",
+        ),
+    ],
+)
+def test_broken_plugin_is_reported_and_harms_no_other(
+    plugins: Plugins, source: str, why: str
+) -> None:
+    plugins.add("broken", source)
+    plugins.add("good", ENGINE.format(name="one"))
+    registry = plugins.load()
+    assert why in reason(registry, "broken")
+    assert "one" in registry.engines
+
+
+def test_missing_engine_says_what_to_install_what_there_is_and_what_is_broken(
+    plugins: Plugins,
+) -> None:
+    plugins.add("good", ENGINE.format(name="one"))
+    plugins.add("bad", "import no_such_module")
+    with pytest.raises(
+        PluginError,
+        match=r"engine 'vllm' is not installed: pip install jarvis-vllm \(installed engines: one\)"
+        r"; plugin 'bad' \(unknown\) is broken: .*no_such_module",
+    ):
+        plugins.load().engine("vllm")
+
+
+def test_missing_format_lists_those_that_there_are(plugins: Plugins) -> None:
+    with pytest.raises(PluginError, match="'x' does not exist; there are: auto, template"):
+        plugins.load().chat_format("x")
+
+
+@pytest.mark.parametrize("source", [ENGINE, FORMAT.replace("{detect}", "return None")])
+def test_two_plugins_with_one_name_are_an_error_that_names_both(
+    plugins: Plugins, source: str
+) -> None:
+    plugins.add("a", source.format(name="same"))
+    plugins.add("b", source.format(name="same"))
+    with pytest.raises(PluginError, match="'same': 'a' .* and 'b'"):
+        plugins.load()
+
+
+def test_one_entry_point_found_twice_is_loaded_once(plugins: Plugins) -> None:
+    plugins.add("a", ENGINE.format(name="one"))
+    plugins.add("a", ENGINE.format(name="one"))
+    assert [p.name for p in plugins.load().plugins] == ["core", "a"]
+
+
+def test_modules_named_by_the_environment_are_plugins(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JARVIS_PLUGINS", "jarvis_core.testing.fake, no_such_module")
+    registry = plugins.load()
+    assert "fake" in registry.engines
+    assert "no_such_module" in reason(registry, "no_such_module")
+
+
+def test_detection_asks_plugins_before_the_core_and_survives_a_failing_one(
+    plugins: Plugins, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert plugins.load().detect_chat_format(MODEL) == "template"
+    plugins.add("a", FORMAT.format(name="mine", detect="return 'mine'"))
+    plugins.add("b", FORMAT.format(name="unsure", detect="return None"))
+    plugins.add("c", FORMAT.format(name="wrong", detect="return 'no such format'"))
+    plugins.add("d", FORMAT.format(name="failing", detect="1 / 0"))
+    assert plugins.load().detect_chat_format(MODEL) == "mine"
+    assert "no such format" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
