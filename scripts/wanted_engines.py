@@ -13,6 +13,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,15 @@ BUILT_IN_MODEL = "smollm2"
 def main() -> None:
     """Print one line for each engine and kind of model."""
     environment = {name: value for name, value in os.environ.items() if value}
-    values = dotenv(Path(".env")) | environment
-    for engine, model in sorted(wanted(sys.argv[1:], values, toml(Path("jarvis.toml")))):
+    values = dotenv(Path(".env")) | environment | command_line(sys.argv[1:])
+    for engine, model in sorted(wanted(values, toml(Path("jarvis.toml")))):
         print(engine, model)
 
 
-def wanted(
-    options: Sequence[str], values: Mapping[str, str], file: Mapping[str, Any]
-) -> set[tuple[str, str]]:
+def wanted(values: Mapping[str, str], file: Mapping[str, Any]) -> set[tuple[str, str]]:
     """Pairs of an engine's name and the kind of its model."""
-    engine = option(options, "--engine") or values.get("JARVIS_INFERENCE_ENGINE") or DEFAULT_ENGINE
-    source = option(options, "--model") or values.get("JARVIS_MODEL_NAME")
+    engine = values.get("JARVIS_INFERENCE_ENGINE") or DEFAULT_ENGINE
+    source = values.get("JARVIS_MODEL_NAME")
     models = file.get("models")
     tables = models.values() if isinstance(models, dict) else ()
     sections = [table for table in tables if isinstance(table, dict)]
@@ -55,14 +54,19 @@ def kind(engine: str, source: str) -> str:
     return "named" if source else "none"
 
 
-def option(options: Sequence[str], name: str) -> str | None:
-    """Value of an option of the command line, as ``--name value`` or ``--name=value``."""
-    for i, argument in enumerate(options):
-        if argument == name:
-            return "".join(options[i + 1 : i + 2])
-        if argument.startswith(name + "="):
-            return argument.removeprefix(name + "=")
-    return None
+def command_line(arguments: Sequence[str]) -> dict[str, str]:
+    """What ``--engine``, ``--model`` and ``--set NAME=VALUE`` say."""
+    variables = {"--engine": "JARVIS_INFERENCE_ENGINE", "--model": "JARVIS_MODEL_NAME"}
+    values: dict[str, str] = {}
+    for argument, following in pairwise([*arguments, ""]):
+        option, equals, text = argument.partition("=")
+        text = text if equals else following
+        if option in variables:
+            values[variables[option]] = text
+        elif option == "--set":
+            name, _, value = text.partition("=")
+            values[name.strip()] = value.strip()
+    return values
 
 
 def dotenv(path: Path) -> dict[str, str]:

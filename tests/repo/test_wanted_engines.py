@@ -56,6 +56,8 @@ def test_environment_beats_dotenv(ask: Ask) -> None:
 def test_command_line_beats_environment(ask: Ask) -> None:
     assert ask("--engine=vllm", JARVIS_INFERENCE_ENGINE="llama_cpp") == ["vllm none"]
     assert ask("--engine", "vllm", "--model", "org/model") == ["vllm named"]
+    assert ask("--port", "1", "--set", "JARVIS_INFERENCE_ENGINE=vllm") == ["vllm none"]
+    assert ask("--set=JARVIS_INFERENCE_ENGINE=vllm") == ["vllm none"]
 
 
 def test_an_empty_variable_counts_as_not_set(ask: Ask) -> None:
