@@ -82,7 +82,8 @@ async def stream_chat(
         )
     )
     readers = [
-        _Reader(index, chat_format.parser(request, context, prompt)) for index in range(request.n)
+        AnswerReader(index, chat_format.parser(request, context, prompt))
+        for index in range(request.n)
     ]
     async with aclosing(outputs):
         async for output in outputs:
@@ -132,10 +133,11 @@ def _cannot_constrain(model: ModelInfo, param: str, kind: str) -> str:
     )
 
 
-class _Reader:
+class AnswerReader:
     """Parses the outputs of one index into deltas; makes ids, keeps logprobs with their text."""
 
     def __init__(self, index: int, parser: DeltaParser) -> None:
+        """Read the answer of one index with its own parser."""
         self.index = index
         self.finished = False
         self._parser = parser
@@ -143,6 +145,7 @@ class _Reader:
         self._called = False
 
     def read(self, output: EngineOutput) -> Iterator[Delta]:
+        """The deltas of an output."""
         if output.logprobs:
             self._logprobs.extend(output.logprobs)
         if output.text:
