@@ -6,7 +6,7 @@ defaults of every model on that engine.
 """
 
 from jarvis_core.settings.fields import Setting, setting, settings_of
-from jarvis_core.settings.loader import Settings, load_settings
+from jarvis_core.settings.loader import Settings, load_settings, read_settings
 from jarvis_core.settings.model import ModelConfig
 from jarvis_core.settings.server import ServerSettings
 from jarvis_core.settings.structuring import structure_settings
@@ -19,6 +19,7 @@ __all__ = [
     "SettingValue",
     "Settings",
     "load_settings",
+    "read_settings",
     "setting",
     "settings_of",
     "structure_settings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,59 @@ class Settings:
         return next(value for value in self.values if value.name == name)
 
 
-def load_settings(
+@frozen(kw_only=True)
+class SettingsReading:
+    """Settings that were read and each found allowed, not yet checked against one another.
+
+    Attributes:
+        server: How the server behaves.
+        values: Every variable with its value and its origin.
+        warnings: What looks wrong but stops nothing.
+    """
+
+    server: ServerSettings
+    values: tuple[SettingValue, ...]
+    warnings: tuple[str, ...]
+    _single: SingleModel
+    _single_values: tuple[SettingValue, ...]
+    _sections: Mapping[str, Any]
+    _directory: Path
+    _installed: InstalledEngines
+
+    def complete(self) -> Settings:
+        """The settings, with their models.
+
+        Raises:
+            SettingError: Two settings do not fit, or a model's section is wrong.
+            PluginError: An engine is not installed.
+        """
+        _check_bind(self.server, {value.name: value for value in self.values})
+        in_file = models_of_file(
+            self._sections,
+            directory=self._directory,
+            engine=self._single.inference_engine,
+            engines=self._installed,
+        )
+        alone = single_model(self._single, alone=not in_file, engines=self._installed)
+        idle = without_effect(self._single_values) if in_file and alone is None else []
+        of_models = (model_values(m, self._sections[m.name], self._installed) for m in in_file)
+        return Settings(
+            server=self.server,
+            models=by_name([*in_file, *([alone] if alone else [])]),
+            values=(*self.values, *chain.from_iterable(of_models)),
+            warnings=(*self.warnings, *idle),
+        )
+
+
+def read_settings(
     *,
     options: Mapping[str, str | None],
     environ: Mapping[str, str],
     directory: Path,
     engines: Mapping[str, EngineType],
     broken: Iterable[PluginReport] = (),
-) -> Settings:
-    """Read all settings.
+) -> SettingsReading:
+    """Read command line, environment, ``.env`` and ``jarvis.toml``.
 
     Args:
         options: The command line, by name of setting or variable; None is not given.
@@ -73,48 +118,62 @@ def load_settings(
         broken: Plugins that were quarantined, for the message about a missing engine.
 
     Raises:
-        SettingError: A value is not allowed, a file cannot be read, or two settings do not fit.
-        PluginError: An engine is not installed.
+        SettingError: A value is not allowed, or a file cannot be read.
+        PluginError: An engine's settings class is wrong.
     """
     of_server = variables_of(ServerSettings, PREFIX)
     of_single = variables_of(SingleModel, PREFIX)
     of_engines = engine_variables(engines)
     layers = read_layers(
-        (*of_single, *of_server, *(v for variables in of_engines.values() for v in variables)),
+        (*of_single, *of_server, *chain.from_iterable(of_engines.values())),
         options=options,
         environ=environ,
         dotenv=directory / DOTENV_FILE,
         environment_only=(MODULES_VARIABLE,),
     )
     tables = _tables(directory / TOML_FILE)
-
     server_values = _resolve(of_server, layers, tables["server"])
     single_values = _resolve(of_single, layers, {})
     installed = InstalledEngines.read(engines, broken, of_engines, layers)
-    server = ServerSettings(**_by_setting(of_server, server_values))
-    single = SingleModel(**_by_setting(of_single, single_values))
-    _check_bind(server, {value.name: value for value in server_values})
-
-    sections = tables["models"]
-    in_file = models_of_file(
-        sections, directory=directory, engine=single.inference_engine, engines=installed
-    )
-    alone = single_model(single, alone=not in_file, engines=installed)
-    warnings = list(layers.warnings)
-    if in_file and alone is None:
-        warnings += without_effect(single_values)
-    return Settings(
-        server=server,
-        models=by_name([*in_file, *([alone] if alone else [])]),
+    of_all_engines = (settings.values.values() for settings in installed.settings.values())
+    return SettingsReading(
+        server=ServerSettings(**_by_setting(of_server, server_values)),
         values=(
             *single_values,
             *server_values,
-            *(v for engine in installed.settings.values() for v in engine.values.values()),
+            *chain.from_iterable(of_all_engines),
             _plugin_modules(environ),
-            *(v for m in in_file for v in model_values(m, sections[m.name], installed)),
         ),
-        warnings=tuple(warnings),
+        warnings=layers.warnings,
+        single=SingleModel(**_by_setting(of_single, single_values)),
+        single_values=single_values,
+        sections=tables["models"],
+        directory=directory,
+        installed=installed,
     )
+
+
+def load_settings(
+    *,
+    options: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    directory: Path,
+    engines: Mapping[str, EngineType],
+    broken: Iterable[PluginReport] = (),
+) -> Settings:
+    """Read all settings and check them; the arguments are those of ``read_settings``.
+
+    Raises:
+        SettingError: A value is not allowed, a file cannot be read, or two settings do not fit.
+        PluginError: An engine is not installed.
+    """
+    return read_settings(
+        options=options,
+        environ=environ,
+        directory=directory,
+        engines=engines,
+        broken=broken,
+    ).complete()
 
 
 def _tables(path: Path) -> dict[str, Mapping[str, Any]]:
