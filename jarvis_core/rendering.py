@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jarvis_core.errors import RequestError
-from jarvis_core.structs import Message, Prompt, Segment, SegmentKind, TextPart
+from jarvis_core.structs import ChatRequest, Message, Prompt, Segment, SegmentKind, TextPart
 
 
 class PromptBuilder:
@@ -110,9 +111,48 @@ def arguments_object(arguments: str, *, param: str = "messages") -> Any:
     """The value of a tool call's JSON arguments, for templates that print it themselves.
 
     Raises:
-        RequestError: The text is not JSON.
+        RequestError: The text is not JSON, or holds what cannot be printed as JSON again.
     """
     try:
-        return json.loads(arguments or "{}")
-    except ValueError as error:
+        value = json.loads(arguments or "{}", parse_constant=_no_constant, parse_float=_finite)
+        if "\\u" in arguments:
+            tojson(value).encode()  # a lone surrogate is no text that a tokenizer could read
+    except (ValueError, RecursionError) as error:
         raise RequestError("arguments of a tool call are not valid JSON", param=param) from error
+    return value
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is out of range")
+    return number
+
+
+def developer_as_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages with role ``system`` for ``developer``, for templates that know only system."""
+    return tuple(evolve(m, role="system") if m.role == "developer" else m for m in messages)
+
+
+def left_open(request: ChatRequest, index: int) -> bool:
+    """Whether the turn of a message is left open, to be continued by the model.
+
+    Args:
+        request: The request; only its last message can be left open.
+        index: Which of ``request.messages`` is being rendered.
+
+    Raises:
+        RequestError: It is to be continued but is no text of the assistant or the user.
+    """
+    if not request.continue_final_message or index != len(request.messages) - 1:
+        return False
+    last = request.messages[index]
+    if last.role not in ("assistant", "user") or last.tool_calls:
+        raise RequestError(
+            "continue_final_message needs a last message that is text of the assistant",
+            param=f"messages[{index}]",
+        )
+    return True

@@ -1,0 +1,229 @@
+"""ChatML: Qwen 2.5, SmolLM2, and models that only say ``<|im_start|>`` and ``<|im_end|>``.
+
+Tools are listed in the system turn and called in ``<tool_call>`` tags, as in Qwen 2.5 and Hermes.
+Source: the chat templates of Qwen/Qwen2.5-7B-Instruct and HuggingFaceTB/SmolLM2-135M-Instruct.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+from jarvis_core import (
+    Call,
+    CallParser,
+    ChatRequest,
+    Constraint,
+    Cursor,
+    DeltaParser,
+    FormatContext,
+    Message,
+    ModelInfo,
+    Prompt,
+    PromptBuilder,
+    RequestError,
+    Scan,
+    TextParser,
+    arguments_object,
+    developer_as_system,
+    json_text,
+    left_open,
+    literal,
+    may_call_tools,
+    read_call,
+    spaces,
+    text_of,
+    tojson,
+)
+
+FAMILY = "chatml"
+CALL_KEYS = frozenset({"name", "arguments", "id", "type"})
+STOP = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
+
+
+@frozen(kw_only=True)
+class Variant:
+    """What differs between the models of the family.
+
+    Attributes:
+        default_system: System text of a conversation that has none.
+        any_role: The template prints every role by its own name, and knows no tools.
+    """
+
+    default_system: str = ""
+    any_role: bool = False
+
+
+PLAIN = Variant()
+QWEN25 = Variant(
+    default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+)
+SMOLLM2 = Variant(
+    default_system="You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+    any_role=True,
+)
+
+
+@frozen(kw_only=True)
+class ChatML:
+    """The format; without a ``variant`` the model decides."""
+
+    name: str
+    variant: Variant | None = None
+
+    def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+        """The prompt, as the publisher's template prints it."""
+        variant = self.variant or variant_of(context.model)
+        out = PromptBuilder()
+        if variant.any_role:
+            _turns_by_role(out, request, variant)
+        else:
+            _turns_with_tools(out, request, variant)
+        if request.add_generation_prompt and not request.continue_final_message:
+            out.scaffold("<|im_start|>assistant\n")
+        return out.build(stop=STOP)
+
+    def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
+        """A parser that reads ``<tool_call>`` tags where the request has tools."""
+        if not may_call_tools(request):
+            return TextParser()
+        return CallParser(scan_call, markers=["<tool_call>"])
+
+    def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
+        """None: forcing a call is not supported yet."""
+        return None
+
+
+FORMATS = (
+    ChatML(name=FAMILY),
+    ChatML(name="chatml-qwen2.5", variant=QWEN25),
+    ChatML(name="chatml-smollm2", variant=SMOLLM2),
+)
+
+
+def variant_of(model: ModelInfo) -> Variant:
+    """The variant that a model's own template prints; by its name if it has no template."""
+    if model.chat_template:
+        found = (v for v in (QWEN25, SMOLLM2) if v.default_system in model.chat_template)
+        return next(found, PLAIN)
+    names = f"{model.title} {model.source}".lower()
+    if re.search(r"qwen[-_ ]?2\.5", names):
+        return QWEN25
+    return SMOLLM2 if re.search(r"smollm[-_ ]?2", names) else PLAIN
+
+
+def detect(model: ModelInfo) -> bool:
+    """Whether the model surely speaks ChatML and nothing beyond."""
+    template = model.chat_template
+    if not template:
+        return {"<|im_start|>", "<|im_end|>"} <= set(model.control_tokens) and (
+            variant_of(model) is not PLAIN
+        )
+    if "<|im_start|>" not in template or "<|im_end|>" not in template:
+        return False
+    if re.search(r"think|reasoning|vision|image|content_type|macro|im_sep", template):
+        return False
+    if variant_of(model) is not PLAIN:
+        return True
+    # Text after a fixed header is a system prompt that only the template itself knows.
+    return not re.search(r"<\|im_start\|>(system|user)(\\n|\n)\s*[^\s'\"{]", template)
+
+
+def scan_call(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """A call after its opening tag."""
+    yield from spaces(cursor)
+    text = yield from json_text(cursor, opening="{", keys=CALL_KEYS)
+    yield from spaces(cursor)
+    yield from literal(cursor, "</tool_call>")
+    return [read_call(text)]
+
+
+# -- Qwen 2.5 and plain models -----------------------------------------------------------------
+
+TOOLS_HEAD = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+TOOLS_TAIL = (
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments "
+    "within <tool_call></tool_call> XML tags:\n<tool_call>\n"
+    '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+)
+
+
+def _turns_with_tools(out: PromptBuilder, request: ChatRequest, variant: Variant) -> None:
+    messages = developer_as_system(request.messages)
+    _system_turn(out, request, messages, variant)
+    for i, message in enumerate(messages):
+        is_open = left_open(request, i)
+        if message.role == "tool":
+            _tool_result(out, messages, i)
+        elif message.role not in ("system", "user", "assistant"):
+            raise RequestError(
+                f"this model has no role {message.role!r}", param=f"messages[{i}].role"
+            )
+        elif i or message.role != "system":
+            _turn(out, message, i)
+            out.scaffold("" if is_open else "<|im_end|>\n")
+
+
+def _system_turn(
+    out: PromptBuilder, request: ChatRequest, messages: tuple[Message, ...], variant: Variant
+) -> None:
+    tools = [tojson(tool.spec) for tool in request.tools]
+    given = bool(messages) and messages[0].role == "system"
+    if not (given or tools or variant.default_system):
+        return
+    out.scaffold("<|im_start|>system\n")
+    if given:
+        out.content(text_of(messages[0], param="messages[0].content"))
+    else:
+        out.scaffold(variant.default_system)
+    if tools:
+        out.scaffold("\n\n" if given or variant.default_system else "").scaffold(TOOLS_HEAD)
+        for tool in tools:
+            out.scaffold("\n").content(tool)
+        out.scaffold(TOOLS_TAIL)
+    out.scaffold("<|im_end|>\n")
+
+
+def _turn(out: PromptBuilder, message: Message, index: int) -> None:
+    """A turn of system, user or assistant up to its end."""
+    text = text_of(message, param=f"messages[{index}].content")
+    out.scaffold(f"<|im_start|>{message.role}")
+    if text or not message.tool_calls:
+        out.scaffold("\n").content(text)
+    for k, call in enumerate(message.tool_calls):
+        param = f"messages[{index}].tool_calls[{k}].function.arguments"
+        arguments = tojson(arguments_object(call.arguments, param=param))
+        out.scaffold('\n<tool_call>\n{"name": "').content(call.name)
+        out.scaffold('", "arguments": ').content(arguments).scaffold("}\n</tool_call>")
+
+
+def _tool_result(out: PromptBuilder, messages: tuple[Message, ...], index: int) -> None:
+    """A result of a tool; neighbouring results share one turn of the user."""
+    if index == 0 or messages[index - 1].role != "tool":
+        out.scaffold("<|im_start|>user")
+    text = text_of(messages[index], param=f"messages[{index}].content")
+    out.scaffold("\n<tool_response>\n").content(text).scaffold("\n</tool_response>")
+    if index == len(messages) - 1 or messages[index + 1].role != "tool":
+        out.scaffold("<|im_end|>\n")
+
+
+# -- SmolLM2 -----------------------------------------------------------------------------------
+
+
+def _turns_by_role(out: PromptBuilder, request: ChatRequest, variant: Variant) -> None:
+    """Turns of any role. The template shows tools to nobody, so a past call has no place."""
+    if request.messages and request.messages[0].role != "system":
+        out.scaffold(f"<|im_start|>system\n{variant.default_system}<|im_end|>\n")
+    for i, message in enumerate(request.messages):
+        if message.tool_calls:
+            raise RequestError(
+                "this model's chat template cannot print tool calls: say in words what was called",
+                param=f"messages[{i}].tool_calls",
+            )
+        text = text_of(message, param=f"messages[{i}].content")
+        out.scaffold("<|im_start|>").content(message.role).scaffold("\n").content(text)
+        out.scaffold("" if left_open(request, i) else "<|im_end|>\n")

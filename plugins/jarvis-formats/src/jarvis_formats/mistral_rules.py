@@ -1,0 +1,80 @@
+"""What the templates of Mistral models ask of a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jarvis_core import ChatRequest, Message, RequestError, arguments_object, text_of
+
+ID_LENGTH = 9
+
+
+def system_text(messages: Sequence[Message]) -> tuple[str | None, int]:
+    """The system text, None if there is none, and the index of the message after it."""
+    if messages and messages[0].role == "system":
+        return content(messages[0], 0), 1
+    return None, 0
+
+
+def check_turns(request: ChatRequest, messages: Sequence[Message], first: int) -> None:
+    """Refuse a conversation whose turns do not alternate, or that has no place for its tools.
+
+    Args:
+        messages: The request's, with roles that the templates know.
+        first: Index of the first message that is no system text.
+    """
+    wanted = True
+    for i, message in enumerate(messages[first:], first):
+        if message.role == "tool" or message.tool_calls:
+            continue
+        if (message.role == "user") is not wanted:
+            raise RequestError(
+                "this model's chat template wants messages of user and assistant by turns, after "
+                f"one optional system message; messages[{i}] is from {message.role}",
+                param=f"messages[{i}].role",
+            )
+        wanted = not wanted
+    if request.tools and all(m.role != "user" for m in messages):
+        raise RequestError(
+            "this model's chat template shows tools with a message of the user: add one",
+            param="messages",
+        )
+
+
+def unknown_role(message: Message, index: int) -> RequestError:
+    """The error for a role that the templates do not print."""
+    return RequestError(
+        f"this model has no place for role {message.role!r} here", param=f"messages[{index}].role"
+    )
+
+
+def content(message: Message, index: int, *, separator: str = "\n") -> str:
+    """A message's text."""
+    return text_of(message, param=f"messages[{index}].content", separator=separator)
+
+
+def check_no_text(message: Message, index: int) -> None:
+    """Refuse text beside tool calls, which the templates would lose."""
+    if content(message, index).strip():
+        raise RequestError(
+            "this model's chat template cannot print text beside tool calls: leave the text out",
+            param=f"messages[{index}].content",
+        )
+
+
+def call_arguments(message: Message, index: int, k: int) -> Any:
+    """The value of the k-th call's arguments."""
+    param = f"messages[{index}].tool_calls[{k}].function.arguments"
+    return arguments_object(message.tool_calls[k].arguments, param=param)
+
+
+def call_id(value: str | None, param: str) -> str:
+    """An identifier of a call, which must have nine characters."""
+    if value is None or len(value) != ID_LENGTH:
+        raise RequestError(
+            f"this model's chat template takes identifiers of tool calls of {ID_LENGTH} characters "
+            "only, like those that its answers give",
+            param=param,
+        )
+    return value
