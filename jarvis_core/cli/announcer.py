@@ -49,11 +49,12 @@ class Announcer:
             case "listening":
                 self._address = event.message
             case "loading":
-                self._print(_sentence(f"loading {event.model} with {event.engine}", event.message))
+                source = "" if event.message == event.model else event.message
+                self._print(_sentence(f"loading {event.model} with {event.engine}", source))
             case "downloading":
                 self._download(event)
             case "ready":
-                self._settle(event, f"{event.model} is ready{_took(event.seconds)}", failed=False)
+                self._settle(event, f"{event.model} is ready{_particulars(event)}", failed=False)
             case "failed":
                 text = f"{event.model} cannot be loaded: {event.message}"
                 self._settle(event, text, failed=True)
@@ -142,8 +143,11 @@ def _sentence(text: str, detail: str) -> str:
     return f"{text} ({detail}) ..." if detail else f"{text} ..."
 
 
-def _took(seconds: float | None) -> str:
-    return "" if seconds is None else f" ({seconds:.1f} s)"
+def _particulars(event: ModelEvent) -> str:
+    """How long it took and what else is said about it, in brackets."""
+    took = "" if event.seconds is None else f"{event.seconds:.1f} s"
+    known = [text for text in (took, event.message) if text]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def _amount(done: int, total: int | None) -> str:

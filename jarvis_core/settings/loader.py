@@ -52,8 +52,12 @@ class Settings:
     warnings: tuple[str, ...] = ()
 
     def value(self, name: str) -> SettingValue:
-        """One of the values, by the name of its variable: ``JARVIS_PORT``."""
-        return next(value for value in self.values if value.name == name)
+        """One of the values, by the name of its variable: ``JARVIS_PORT``.
+
+        Raises:
+            KeyError: There is none; settings that a program made itself have none at all.
+        """
+        return {value.name: value for value in self.values}[name]
 
 
 @frozen(kw_only=True)

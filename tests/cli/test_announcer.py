@@ -45,11 +45,11 @@ class Terminal:
 def test_a_start_tells_each_step_and_then_how_to_try_it():
     terminal = Terminal(TINY)
     terminal.tell("listening", message="http://127.0.0.1:8123")
-    terminal.tell("loading", "tiny", engine="llama_cpp")
-    terminal.tell("ready", "tiny", engine="llama_cpp", seconds=1.84)
+    terminal.tell("loading", "tiny", engine="llama_cpp", message="tiny.gguf")
+    terminal.tell("ready", "tiny", seconds=1.84, message="chat format chatml")
     assert terminal.lines == [
-        "loading tiny with llama_cpp ...",
-        "tiny is ready (1.8 s)",
+        "loading tiny with llama_cpp (tiny.gguf) ...",
+        "tiny is ready (1.8 s, chat format chatml)",
         "",
         "Jarvis is ready at http://127.0.0.1:8123",
         "",
@@ -170,6 +170,12 @@ def test_the_line_to_try_has_a_place_for_the_key_and_not_the_key():
     terminal.tell("listening", message="http://127.0.0.1:1")
     assert any('-H "Authorization: Bearer YOUR_API_KEY"' in line for line in terminal.lines)
     assert "canary" not in terminal.out.getvalue()
+
+
+def test_a_source_that_is_the_name_is_not_said_twice():
+    terminal = Terminal(TINY)
+    terminal.tell("loading", "tiny", engine="llama_cpp", message="tiny")
+    assert terminal.lines == ["loading tiny with llama_cpp ..."]
 
 
 def test_letters_that_the_terminal_lacks_are_escaped():
