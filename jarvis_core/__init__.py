@@ -67,6 +67,7 @@ from jarvis_core.scanning import (
     spaces,
 )
 from jarvis_core.settings import setting
+from jarvis_core.stopping import StopStrings
 from jarvis_core.structs import (
     Answer,
     Capabilities,
@@ -159,6 +160,7 @@ __all__ = [
     "Sleeper",
     "SlowRequest",
     "StateConflict",
+    "StopStrings",
     "TextParser",
     "TextPart",
     "TokenLogprob",
