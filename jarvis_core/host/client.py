@@ -56,16 +56,19 @@ class HostStream:
 
     Attributes:
         prompt_tokens: Tokens of the prompt.
+        request: What was asked.
     """
 
-    def __init__(self, host: Host, number: int) -> None:
+    def __init__(self, host: Host, number: int, request: ChatRequest) -> None:
         self.prompt_tokens = 0
+        self.request = request
         self._host = host
         self._number = number
         self._deltas: list[Delta] = []
         self._taken = 0
         self._error: JarvisError | None = None
         self._ended = False
+        self._complete = False
         self._changed = asyncio.Event()
         self._accepted = False
 
@@ -119,7 +122,7 @@ class HostStream:
         """A delta has come."""
         self._deltas.append(delta)
         if delta.usage is not None:
-            self._ended = True
+            self._ended = self._complete = True
         self._changed.set()
 
     def fail(self, error: JarvisError) -> None:
@@ -129,9 +132,9 @@ class HostStream:
             self._changed.set()
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing more will come."""
-        return self._ended or self._error is not None
+    def complete(self) -> bool:
+        """Whether the answer came whole."""
+        return self._complete
 
 
 class Host:
@@ -141,6 +144,7 @@ class Host:
         info: The loaded model, once it is ready.
         chat_format: Name of the chat format, once it is ready.
         stats: The engine's last known stats.
+        held: The requests in flight when it was lost.
     """
 
     def __init__(
@@ -171,6 +175,7 @@ class Host:
         self.info: ModelInfo | None = None
         self.chat_format: str | None = None
         self.stats: EngineStats | None = None
+        self.held: tuple[ChatRequest, ...] = ()
 
     # -- life ------------------------------------------------------------------------------
 
@@ -183,7 +188,7 @@ class Host:
     def healthy(self) -> bool:
         """Whether the host has answered its heartbeat lately."""
         silence = self._missed_pings * self._limits.heartbeat_interval
-        return not self._lost.is_set() and silence <= self._limits.heartbeat_stale
+        return not self.lost and silence <= self._limits.heartbeat_stale
 
     async def start(self) -> None:
         """Start the process and load the model.
@@ -239,10 +244,14 @@ class Host:
         self._reader = asyncio.create_task(self._read_stderr())
         self._channel.send(["load", converter.unstructure(self._plan)])
 
-    async def wait_lost(self) -> str:
-        """Wait until the process is gone, and say how it ended."""
+    @property
+    def lost(self) -> bool:
+        """Whether the process is gone, or no longer to be reached."""
+        return self._lost.is_set()
+
+    async def wait_lost(self) -> None:
+        """Wait until the process is gone."""
         await self._lost.wait()
-        return await self._reap()
 
     async def stop(self) -> None:
         """End the process: politely, then with SIGKILL."""
@@ -253,10 +262,10 @@ class Host:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_GRACE + 1):
                 await self._lost.wait()
-        await self._reap()
+        await self.reap()
 
-    async def _reap(self) -> str:
-        """End what is left of the process group, and wait for the process."""
+    async def reap(self) -> str:
+        """End what is left of the process group, and say how the process ended."""
         assert self._process is not None
         if self._ending is not None:
             return self._ending
@@ -289,7 +298,7 @@ class Host:
 
     async def _beat(self) -> None:
         limits = self._limits
-        while not self._lost.is_set():
+        while not self.lost:
             self._missed_pings += 1
             self._channel.send(["ping"])
             await asyncio.sleep(limits.heartbeat_interval)
@@ -331,11 +340,11 @@ class Host:
             RequestError: The request is refused.
             EngineError: The host or its engine failed.
         """
-        if self._lost.is_set():
+        if self.lost:
             raise self._died()
         self._next_stream += 1
         number = self._next_stream
-        stream = self._streams[number] = HostStream(self, number)
+        stream = self._streams[number] = HostStream(self, number, request)
         self.send(["chat", number, request_id, converter.unstructure(request)])
         try:
             await stream.wait_accepted()
@@ -393,6 +402,7 @@ class Host:
             EngineDied(f"the engine host of model {self._plan.name!r} ended while loading")
         )
         streams, self._streams = self._streams, {}
+        self.held = tuple(s.request for s in streams.values() if not s.complete)
         for stream in streams.values():
             stream.fail(self._died())
 

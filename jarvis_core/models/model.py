@@ -15,6 +15,7 @@ from jarvis_core.errors import (
     JarvisError,
     ModelUnavailable,
     QueueFull,
+    RequestError,
     StateConflict,
 )
 from jarvis_core.host.client import Host, HostLimits, HostStream
@@ -22,6 +23,7 @@ from jarvis_core.host.environment import check_environment
 from jarvis_core.host.protocol import HostPlan
 from jarvis_core.models.events import EventKind, ModelEvent
 from jarvis_core.models.status import ModelState, ModelStatus
+from jarvis_core.models.suspects import Suspects, Ticket
 from jarvis_core.settings import ModelConfig, ServerSettings
 from jarvis_core.structs import ChatRequest, Delta, ModelInfo
 
@@ -57,6 +59,7 @@ class Model:
         self._idle.set()
         self._progress: tuple[int, int] | None = None
         self._load_seconds: float | None = None
+        self.suspects = Suspects()
         self._requests = 0
         self._waiting = 0
 
@@ -152,7 +155,6 @@ class Model:
                 _log.exception("model cannot be loaded", model=self.config.name)
                 self._fail(ConfigError("internal error while loading; the log has the traceback"))
                 return
-            self._enter(ModelState.LOADING)
             if lived < STEADY:
                 await asyncio.sleep(self._settings.restart_backoff * 2 ** max(failures - 1, 0))
 
@@ -180,7 +182,11 @@ class Model:
             self._tell(
                 "ready", message=f"chat format {host.chat_format}", seconds=self._load_seconds
             )
-            ending = await host.wait_lost()
+            await host.wait_lost()
+            self.suspects.host_died(host.held)
+            if self.state is ModelState.READY:
+                self._enter(ModelState.LOADING)
+            ending = await host.reap()
         except EngineDied as error:
             raise error.with_message(_with_last_words(error.message, host)) from None
         finally:
@@ -279,7 +285,7 @@ class Model:
         name = self.config.name
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.load_wait):
-                while self.state is ModelState.LOADING:
+                while self.state is ModelState.LOADING or self._just_lost:
                     await self._changed.wait()
         if self.state is ModelState.FAILED and self.error is not None:
             raise self.error.with_message(f"model {name!r} failed to load: {self.error.message}")
@@ -287,6 +293,11 @@ class Model:
             raise ModelUnavailable(f"model {name!r} is {self.state.value}", retry_after=5.0)
         if not self.healthy:
             raise ModelUnavailable(f"model {name!r} does not answer", retry_after=5.0)
+
+    @property
+    def _just_lost(self) -> bool:
+        """Whether the host is gone and the supervisor has yet to notice."""
+        return self.state is ModelState.READY and (self._host is None or self._host.lost)
 
     def _released(self, waiting: bool) -> None:
         self._requests -= 1
@@ -312,29 +323,33 @@ class Model:
 
 
 class Lease:
-    """A request's hold on a loaded model: while it is out, the model is not unloaded."""
+    """A request's hold on a loaded model: while it is out, the model is not unloaded.
+
+    Attributes:
+        model: The model.
+    """
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        self.model = model
         self._waiting = True
         self._released = False
 
     @property
     def status(self) -> ModelStatus:
         """The model now."""
-        return self._model.status()
+        return self.model.status()
 
     @property
     def info(self) -> ModelInfo:
         """The loaded model."""
-        info = self._model.host.info
+        info = self.model.host.info
         assert info is not None
         return info
 
     @property
     def chat_format(self) -> str:
         """Name of the chat format."""
-        return self._model.host.chat_format or ""
+        return self.model.host.chat_format or ""
 
     async def chat(self, request: ChatRequest, *, request_id: str) -> ChatStream:
         """Send a chat; returns when the engine has accepted it.
@@ -343,19 +358,26 @@ class Lease:
             RequestError: The request is refused.
             EngineError: The host or its engine failed.
         """
-        return ChatStream(await self._model.host.chat(request, request_id), self)
+        suspects = self.model.suspects
+        ticket = await suspects.admit(request)
+        try:
+            stream = await self.model.host.chat(request, request_id)
+        except BaseException as error:
+            suspects.leave(ticket, survived=isinstance(error, RequestError))
+            raise
+        return ChatStream(stream, self, ticket)
 
     def began(self) -> None:
         """The first delta has come: the request waits no longer."""
         if self._waiting and not self._released:
             self._waiting = False
-            self._model._first_delta()
+            self.model._first_delta()
 
     def release(self) -> None:
         """Give the model back; further calls do nothing."""
         if not self._released:
             self._released = True
-            self._model._released(self._waiting)
+            self.model._released(self._waiting)
 
 
 class ChatStream:
@@ -364,9 +386,10 @@ class ChatStream:
     The last delta of each index has a ``finish_reason``, the very last has the ``usage``.
     """
 
-    def __init__(self, stream: HostStream, lease: Lease) -> None:
+    def __init__(self, stream: HostStream, lease: Lease, ticket: Ticket) -> None:
         self._stream = stream
         self._lease = lease
+        self._ticket: Ticket | None = ticket
 
     @property
     def prompt_tokens(self) -> int:
@@ -383,7 +406,10 @@ class ChatStream:
 
     async def aclose(self) -> None:
         """Abort the chat if it has not ended; further calls do nothing."""
-        await self._stream.aclose()
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._lease.model.suspects.leave(ticket, survived=self._stream.complete)
+            await self._stream.aclose()
 
 
 def _with_last_words(message: str, host: Host) -> str:

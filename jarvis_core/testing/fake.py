@@ -4,6 +4,7 @@ The engine repeats what the user said. Directives in the user's text make it do 
 
 ======================  ==============================================================
 ``!words=N``            say N words instead
+``!pid``                say the process id of the engine host
 ``!delay=S``            wait S seconds before each word
 ``!wait=S``             wait S seconds before the first word, after accepting
 ``!refuse``             raise RequestError instead of accepting
@@ -62,7 +63,7 @@ from jarvis_core.structs import (
 )
 
 _WORD = re.compile(r"\s*\S+|\s+")
-_DIRECTIVE = re.compile(r"!(words|delay|wait|refuse|error|bug|block|die|abort)(?:=([\d.]+))?")
+_DIRECTIVE = re.compile(r"!(words|pid|delay|wait|refuse|error|bug|block|die|abort)(?:=([\d.]+))?")
 
 CAPABILITIES = Capabilities(
     parameters=frozenset(
@@ -229,6 +230,8 @@ class _Script:
         text = said[-1] if said else prompt.text
         found = dict(_DIRECTIVE.findall(text))
         words = tuple(_WORD.findall(text))
+        if "pid" in found:
+            words = (str(os.getpid()),)
         if "words" in found:
             words = tuple(f" word{i}" for i in range(int(found["words"])))
         return cls(

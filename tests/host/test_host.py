@@ -173,7 +173,7 @@ async def test_killed_host_fails_its_streams_at_once(start: Start) -> None:
         for stream in streams:
             with pytest.raises(EngineDied, match="is being restarted"):
                 await whole(stream)
-    assert await host.wait_lost() == "was ended by SIGKILL"
+    assert await host.reap() == "was ended by SIGKILL"
     assert not host.healthy
     with pytest.raises(EngineDied):
         await host.chat(request("hi"), "r")
@@ -187,7 +187,7 @@ async def test_abort_in_the_backend_leaves_its_last_words_and_no_core(
     host = await start()
     with pytest.raises(EngineDied):
         await say(host, "!abort=1 now")
-    assert await host.wait_lost() == "was ended by SIGABRT"
+    assert await host.reap() == "was ended by SIGABRT"
     assert "fake.cpp:1: ASSERT(fake) failed" in host.last_words
     assert list(tmp_path.iterdir()) == []
 
@@ -208,7 +208,7 @@ async def test_host_that_does_not_answer_is_unhealthy_then_killed(
             await asyncio.sleep(0.02)
         with pytest.raises(EngineDied):
             await whole(stream)
-    assert await host.wait_lost() == "was ended by SIGKILL"
+    assert await host.reap() == "was ended by SIGKILL"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from jarvis_core.errors import (
     ModelNotFound,
     ModelSourceError,
     ModelUnavailable,
+    PoisonRequest,
     QueueFull,
 )
 from jarvis_core.models.catalogue import Catalogue
@@ -275,3 +276,29 @@ async def test_requests_that_come_and_go_leave_nothing_behind(make: Make) -> Non
     assert (status.requests, status.waiting) == (0, 0)
     await until(lambda: (stats := catalogue.status("m").stats) is not None and not stats.running)
     assert catalogue._models["m"].host._streams == {}
+
+
+async def test_request_that_kills_its_host_alone_is_refused_and_its_neighbours_succeed(
+    make: Make,
+) -> None:
+    """R-06."""
+    catalogue = make(fake())
+    await catalogue.start()
+    await catalogue.settled()
+    neighbours = [f"!words=200 !delay=0.01 n{i}" for i in range(4)]
+    running = [asyncio.create_task(say(catalogue, text)) for text in neighbours]
+    await until(lambda: catalogue.status("m").requests == 4 and not catalogue.status("m").waiting)
+    with pytest.raises(EngineDied):
+        await say(catalogue, "!die=1 bad")
+    died = await asyncio.gather(*running, return_exceptions=True)
+    assert [type(r) for r in died] == [EngineDied] * 4
+    again = [asyncio.create_task(say(catalogue, t.replace("200", "5"))) for t in neighbours]
+    assert len(await asyncio.gather(*again)) == 4
+    with pytest.raises(EngineDied):
+        await say(catalogue, "!die=1 bad")
+    await until(catalogue.ready)
+    alive = pid(catalogue)
+    with pytest.raises(PoisonRequest):
+        await say(catalogue, "!die=1 bad")
+    assert pid(catalogue) == alive
+    assert await say(catalogue, "good") == "good"

@@ -1,0 +1,176 @@
+"""A whole server as a process of its own, as an operator starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import httpx
+
+_READY = re.compile(r"Jarvis is ready at (http://\S+)")
+
+QUICK = {
+    "JARVIS_HEARTBEAT_INTERVAL": "0.05",
+    "JARVIS_HEARTBEAT_STALE": "0.5",
+    "JARVIS_HEARTBEAT_TIMEOUT": "1.5",
+    "JARVIS_RESTART_BACKOFF": "0.05",
+}
+
+
+class Server:
+    """A running ``jarvis serve``.
+
+    Attributes:
+        url: Where it listens.
+        client: An HTTP client for it.
+        process: Its process.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.url = ""
+        self.client = httpx.AsyncClient(timeout=30)
+        self._log: list[str] = []
+        self._readers = [
+            asyncio.create_task(self._read(stream))
+            for stream in (process.stdout, process.stderr)
+            if stream is not None
+        ]
+        self._listening = asyncio.Event()
+
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        while line := await stream.readline():
+            text = line.decode().rstrip()
+            self._log.append(text)
+            if found := _READY.search(text):
+                self.url = found[1]
+                self.client.base_url = httpx.URL(self.url)
+                self._listening.set()
+
+    @property
+    def log(self) -> str:
+        """Everything that it has printed."""
+        return "\n".join(self._log)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    async def ready(self) -> None:
+        """Wait until it has announced its address."""
+        ended = asyncio.create_task(self.process.wait())
+        listening = asyncio.create_task(self._listening.wait())
+        done, _ = await asyncio.wait(
+            [ended, listening], timeout=30, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in (ended, listening):
+            task.cancel()
+        assert listening in done, self.log
+
+    async def ended(self, within: float) -> int:
+        """Wait for its end; the exit code."""
+        code = await asyncio.wait_for(self.process.wait(), within)
+        await asyncio.gather(*self._readers)
+        return code
+
+    async def aclose(self) -> None:
+        """End it, whatever it is doing."""
+        await self.client.aclose()
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+        await asyncio.gather(*self._readers)
+
+    # -- what a client does ----------------------------------------------------------------
+
+    def body(self, text: str, model: str = "m", **fields: Any) -> dict[str, Any]:
+        """A chat request."""
+        return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+
+    async def say(self, text: str, model: str = "m", **fields: Any) -> str:
+        """The content of a whole answer."""
+        response = await self.post(text, model, **fields)
+        assert response.status_code == 200, response.text
+        return str(response.json()["choices"][0]["message"]["content"])
+
+    async def post(self, text: str, model: str = "m", **fields: Any) -> httpx.Response:
+        """The response to a chat request."""
+        return await self.client.post("/v1/chat/completions", json=self.body(text, model, **fields))
+
+    async def stream(
+        self, text: str, model: str = "m", begun: Callable[[], None] | None = None
+    ) -> str:
+        """Everything that a streamed answer sends, as raw text."""
+        raw = []
+        async with self.client.stream(
+            "POST", "/v1/chat/completions", json=self.body(text, model, stream=True)
+        ) as response:
+            async for piece in response.aiter_text():
+                raw.append(piece)
+                if begun is not None and '"content"' in piece:
+                    begun()
+                    begun = None
+        return "".join(raw)
+
+    async def ready_status(self) -> int:
+        """Status of the readiness check."""
+        return (await self.client.get("/health/ready")).status_code
+
+    async def state(self, model: str = "m") -> str:
+        """State of a model."""
+        return str((await self.client.get(f"/v1/models/{model}")).json()["state"])
+
+    async def host_pid(self, model: str = "m") -> int:
+        """Process id of a model's engine host."""
+        return int(await self.say("!pid", model))
+
+
+def content(raw: str) -> str:
+    """The content of a stream's chunks."""
+    chunks = [json.loads(line[6:]) for line in raw.splitlines() if line.startswith("data: {")]
+    return "".join(
+        choice["delta"].get("content") or ""
+        for chunk in chunks
+        for choice in chunk.get("choices", ())
+    )
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within: float) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(within):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def gone(pid: int, within: float = 5.0) -> bool:
+    """Whether a process ends in time."""
+
+    async def over() -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(pid, 0)
+            return False
+        return True
+
+    try:
+        await until(over, within)
+    except TimeoutError:
+        return False
+    return True
+
+
+Serve = Callable[..., Awaitable[Server]]
+
+
+def toml(**models: str) -> str:
+    """A ``jarvis.toml`` with fake models; each value is the body of its settings table."""
+    return "\n".join(
+        f'[models.{name}]\nsource = "fake/{name}"\nengine = "fake"\n'
+        f"[models.{name}.settings]\n{settings}"
+        for name, settings in models.items()
+    )
