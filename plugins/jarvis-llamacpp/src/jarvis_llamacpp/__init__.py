@@ -1,1 +1,64 @@
+"""The llama.cpp engine of Jarvis: GGUF models with continuous batching."""
 
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from jarvis_core import Capabilities, Engine, EngineType, ModelSpec, hookimpl
+from jarvis_llamacpp.settings import LlamaCppSettings
+
+CAPABILITIES = Capabilities(
+    parameters=frozenset(
+        {
+            "cache_salt",
+            "frequency_penalty",
+            "ignore_eos",
+            "logit_bias",
+            "logprobs",
+            "max_tokens",
+            "min_p",
+            "min_tokens",
+            "n",
+            "presence_penalty",
+            "priority",
+            "repetition_penalty",
+            "seed",
+            "stop",
+            "stop_token_ids",
+            "temperature",
+            "top_k",
+            "top_p",
+        }
+    )
+)
+
+
+async def load(model: ModelSpec, settings: LlamaCppSettings) -> Engine:
+    """Load a GGUF model; the event loop stays free meanwhile."""
+    return await asyncio.to_thread(_load, model, settings)
+
+
+def _load(model: ModelSpec, settings: LlamaCppSettings) -> Engine:
+    from jarvis_llamacpp.process import prepare_process
+
+    prepare_process()  # before llama.cpp is imported: it reads the environment then
+    from jarvis_llamacpp.engine import load_engine
+
+    return load_engine(model, settings, CAPABILITIES)
+
+
+LLAMA_CPP = EngineType(
+    name="llama_cpp",
+    env_prefix="JARVIS_LLAMACPP_",
+    load=load,
+    settings=LlamaCppSettings,
+    capabilities=CAPABILITIES,
+    weights=("*.gguf",),
+)
+
+
+@hookimpl
+def jarvis_register_engines() -> Iterable[EngineType]:
+    """The engine type ``llama_cpp``."""
+    return [LLAMA_CPP]

@@ -1,0 +1,260 @@
+"""The engine: from requests to jobs of the engine thread, and their outputs back."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from jarvis_core import (
+    Capabilities,
+    ContextLengthExceeded,
+    EngineOutput,
+    EngineStats,
+    GenerationRequest,
+    ModelInfo,
+    ModelSourceError,
+    ModelSpec,
+    Prompt,
+    Usage,
+)
+from jarvis_llamacpp.context import DecodeError, LlamaContext
+from jarvis_llamacpp.job import Continuation, Job
+from jarvis_llamacpp.memory import MemoryPlan, available_memory, plan_memory
+from jarvis_llamacpp.model import BACKEND, LlamaModel, offloads, start_backend
+from jarvis_llamacpp.reply import Reply
+from jarvis_llamacpp.runner import Runner
+from jarvis_llamacpp.sampler import Sampler, check_params
+from jarvis_llamacpp.scheduler import ALIGNMENT
+from jarvis_llamacpp.settings import LlamaCppSettings
+from jarvis_llamacpp.source import Weights, find_weights
+from jarvis_llamacpp.text import TextStream, read_pieces
+from jarvis_llamacpp.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+_SHORT = 4096
+"""Characters that are tokenized at once; longer texts go to a thread of their own."""
+
+_STACK = 64 << 20
+"""Bytes of that thread's stack: some tokenizers recurse over every character of a long word."""
+
+T = TypeVar("T")
+
+
+class LlamaCppEngine:
+    """A GGUF model that continues prompts, many at a time."""
+
+    def __init__(
+        self, info: ModelInfo, model: LlamaModel, runner: Runner, tokenizer: Tokenizer
+    ) -> None:
+        """Join the parts; ``load_engine`` makes them."""
+        self._info = info
+        self._model = model
+        self._runner = runner
+        self._tokenizer = tokenizer
+        self._texts = read_pieces(model.vocabulary.pieces)
+        self._worker = _worker_with_stack(_STACK)
+        self._closing: asyncio.Future[None] | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """The loaded model."""
+        return self._info
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        """Continue a prompt; see ``jarvis_core.Engine``."""
+        check_params(request.sampling, self._info.vocab_size)
+        ids = await self.tokenize(request.prompt)
+        most = self._most_tokens(len(ids), request.sampling.max_tokens)
+        if most == len(ids):
+            yield EngineOutput(prompt_tokens=len(ids))
+            for index in range(request.n):
+                usage = Usage(prompt_tokens=len(ids), completion_tokens=0)
+                last = index == request.n - 1
+                yield EngineOutput(
+                    index=index, finish_reason="length", usage=usage if last else None
+                )
+            return
+        job = self._make_job(request, ids, most)
+        self._runner.submit(job)
+        try:
+            yield EngineOutput(prompt_tokens=len(ids))
+            while not job.reply.finished:
+                yield await job.reply.take()
+        finally:
+            if not job.reply.finished:
+                self._runner.abort(job)
+
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt."""
+        if sum(len(s.text) for s in prompt.segments) <= _SHORT:
+            return self._tokenizer.encode(prompt)
+        return await self._in_worker(functools.partial(self._tokenizer.encode, prompt))
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens visible."""
+        return self._tokenizer.decode(token_ids)
+
+    def stats(self) -> EngineStats:
+        """Gauges and counters."""
+        return self._runner.stats()
+
+    async def aclose(self) -> None:
+        """Abort what runs, and free context and weights."""
+        loop = asyncio.get_running_loop()
+        if self._closing is None:
+            self._closing = loop.run_in_executor(None, self._close)
+        await asyncio.shield(self._closing)
+
+    def _close(self) -> None:
+        self._runner.close()
+        self._worker.shutdown()
+        self._model.close()
+
+    def _most_tokens(self, prompt_tokens: int, max_tokens: int | None) -> int:
+        """Tokens of prompt and completion at which generation ends."""
+        length = self._info.context_length
+        if max_tokens is None:
+            if prompt_tokens < length:
+                return length
+            wanted = f"{prompt_tokens:,} tokens and needs room for at least one more"
+        else:
+            if prompt_tokens + max_tokens <= length:
+                return prompt_tokens + max_tokens
+            wanted = (
+                f"{prompt_tokens:,} tokens and max_tokens is {max_tokens:,}, "
+                f"together {prompt_tokens + max_tokens:,}"
+            )
+        raise ContextLengthExceeded(
+            f"the prompt has {wanted}; the context length is {length:,} tokens: shorten the prompt"
+            + ("" if max_tokens is None else " or lower max_tokens"),
+            param="messages",
+        )
+
+    def _make_job(self, request: GenerationRequest, ids: list[int], most: int) -> Job:
+        sampling, vocabulary = request.sampling, self._model.vocabulary
+        job = Job(request=request, reply=Reply(asyncio.get_running_loop()), open=request.n)
+        end_ids = frozenset(sampling.stop_token_ids)
+        if not sampling.ignore_eos:
+            end_ids |= vocabulary.end_ids
+        blocked = vocabulary.end_ids | end_ids
+        for index in range(request.n):
+            sampler = Sampler(sampling, prompt=ids, end_ids=blocked, index=index)
+            tokens = np.empty(most, np.int32)
+            tokens[: len(ids)] = ids
+            job.continuations.append(
+                Continuation(
+                    job=job,
+                    index=index,
+                    tokens=tokens,
+                    prompt_length=len(ids),
+                    length=len(ids),
+                    most=most,
+                    salt=request.cache_salt,
+                    # Reuse of whole tiles gives the same numbers as computing anew.
+                    stride=1 if sampling.seed is None else ALIGNMENT,
+                    end_ids=end_ids,
+                    min_tokens=sampling.min_tokens,
+                    greedy=sampler.plain and request.logprobs is None,
+                    sampler=sampler,
+                    text=TextStream(vocabulary.pieces, self._texts, sampling.stop),
+                )
+            )
+        return job
+
+    async def _in_worker(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+
+def load_engine(
+    model: ModelSpec, settings: LlamaCppSettings, capabilities: Capabilities
+) -> LlamaCppEngine:
+    """Load a model; blocks until it is ready.
+
+    Raises:
+        InsufficientMemory: It does not fit.
+        ModelSourceError: Its files are missing, damaged, or not what llama.cpp loads.
+        SettingError: llama.cpp refuses the settings.
+    """
+    weights = find_weights(model)
+    start_backend(settings)
+    checked = settings.check_memory and not offloads(settings)
+    plan = plan_memory(
+        weights, model.context_length, settings, available_memory() if checked else None
+    )
+    _warn_of_long_context(weights, plan)
+    loaded = LlamaModel(weights, settings)
+    try:
+        runner = Runner(
+            lambda: LlamaContext(loaded, plan, settings),
+            loaded.vocabulary,
+            context_length=plan.context_length,
+            partial_reuse=loaded.partial_reuse,
+        )
+        runner.ready.result()
+    except DecodeError as error:
+        loaded.close()
+        raise ModelSourceError(
+            f"{weights.path}: llama.cpp loads it but cannot compute with it: {error}"
+        ) from error
+    except BaseException:
+        loaded.close()
+        raise
+    info = _model_info(model, weights, loaded, plan, capabilities)
+    tokenizer = Tokenizer(loaded.vocabulary, loaded.tokenize_text, plan.context_length)
+    return LlamaCppEngine(info, loaded, runner, tokenizer)
+
+
+def _model_info(
+    model: ModelSpec,
+    weights: Weights,
+    loaded: LlamaModel,
+    plan: MemoryPlan,
+    capabilities: Capabilities,
+) -> ModelInfo:
+    vocabulary, header = loaded.vocabulary, weights.header
+    return ModelInfo(
+        name=model.name,
+        source=model.source,
+        engine="llama_cpp",
+        context_length=plan.context_length,
+        capabilities=capabilities,
+        backend=BACKEND,
+        architecture=header.architecture,
+        title=header.text("general.name"),
+        chat_template=header.text("tokenizer.chat_template"),
+        bos_token=vocabulary.text(vocabulary.bos_id),
+        eos_token=vocabulary.text(vocabulary.eos_id),
+        control_tokens=tuple(vocabulary.controls),
+        vocab_size=vocabulary.size,
+        memory_bytes=loaded.weights_bytes + plan.kv_bytes + plan.compute_bytes,
+    )
+
+
+def _warn_of_long_context(weights: Weights, plan: MemoryPlan) -> None:
+    trained = weights.header.number("context_length")
+    if trained and plan.context_length > trained:
+        _log.warning(
+            "%s: a context of %d tokens is longer than the %d it was trained with",
+            weights.path.name,
+            plan.context_length,
+            trained,
+        )
+
+
+def _worker_with_stack(size: int) -> ThreadPoolExecutor:
+    """A pool of one thread that has a stack of ``size`` bytes."""
+    before = threading.stack_size(size)
+    try:
+        worker = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        worker.submit(int).result()  # threads start with the first task
+    finally:
+        threading.stack_size(before)
+    return worker

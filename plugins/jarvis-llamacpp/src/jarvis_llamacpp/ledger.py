@@ -1,0 +1,121 @@
+"""Counts the cells of the KV cache: which sequence holds how many, and which they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+class KvLedger:
+    """Mirrors how llama.cpp's unified KV cache is filled.
+
+    Each token of a sequence takes a cell; sequences that were copied share cells. A sequence is
+    live while a request runs on it, otherwise its tokens are only kept for reuse.
+
+    Attributes:
+        total: Cells there are.
+        free: Cells that no sequence holds.
+        live: Cells that some live sequence holds.
+    """
+
+    def __init__(self, sequences: int, cells: int, longest: int) -> None:
+        """Make an empty ledger.
+
+        Args:
+            sequences: Sequence ids are below this.
+            cells: Cells there are.
+            longest: Cells that one sequence may hold.
+        """
+        self.total = cells
+        self.free = cells
+        self.live = 0
+        self._table = np.zeros((sequences, longest), np.int32)
+        self._lengths = np.zeros(sequences, np.intp)
+        self._holders = np.zeros(cells, np.int16)
+        self._live_holders = np.zeros(cells, np.int16)
+        self._unused = np.arange(cells, dtype=np.int32)
+        self._is_live = [False] * sequences
+
+    def length(self, seq: int) -> int:
+        """Tokens that a sequence holds."""
+        return int(self._lengths[seq])
+
+    def extend(self, seq: int, count: int) -> None:
+        """Give a sequence new cells."""
+        cells = self._new_cells(count)
+        length = self._lengths[seq]
+        self._table[seq, length : length + count] = cells
+        self._lengths[seq] = length + count
+        self._holders[cells] = 1
+        if self._is_live[seq]:
+            self._live_holders[cells] = 1
+            self.live += count
+
+    def extend_each(self, seqs: Sequence[int]) -> None:
+        """Give each of several live sequences one new cell."""
+        cells = self._new_cells(len(seqs))
+        index = np.asarray(seqs, np.intp)
+        self._table[index, self._lengths[index]] = cells
+        self._lengths[index] += 1
+        self._holders[cells] = 1
+        self._live_holders[cells] = 1
+        self.live += len(seqs)
+
+    def share(self, source: int, target: int, count: int) -> None:
+        """Let an empty sequence hold another's first cells too."""
+        cells = self._table[source, :count]
+        self._table[target, :count] = cells
+        self._lengths[target] = count
+        self._holders[cells] += 1
+        if self._is_live[target]:
+            self._enliven(cells)
+
+    def truncate(self, seq: int, length: int) -> None:
+        """Let a sequence keep only its first cells."""
+        cells = self._cells(seq)[length:]
+        if self._is_live[seq]:
+            self._deaden(cells)
+        self._holders[cells] -= 1
+        unused = cells[self._holders[cells] == 0]
+        self._unused[self.free : self.free + len(unused)] = unused
+        self.free += len(unused)
+        self._lengths[seq] = length
+
+    def set_live(self, seq: int, live: bool) -> None:
+        """Say whether a request runs on a sequence."""
+        if self._is_live[seq] == live:
+            return
+        self._is_live[seq] = live
+        if live:
+            self._enliven(self._cells(seq))
+        else:
+            self._deaden(self._cells(seq))
+
+    def clear(self) -> None:
+        """Forget all: no sequence holds anything or is live."""
+        self.free = self.total
+        self.live = 0
+        self._lengths[:] = 0
+        self._holders[:] = 0
+        self._live_holders[:] = 0
+        self._unused[:] = np.arange(self.total, dtype=np.int32)
+        self._is_live = [False] * len(self._is_live)
+
+    def _cells(self, seq: int) -> npt.NDArray[np.int32]:
+        return self._table[seq, : self._lengths[seq]]
+
+    def _new_cells(self, count: int) -> npt.NDArray[np.int32]:
+        if count > self.free:
+            raise ValueError(f"{count} cells are wanted and {self.free} are free")
+        self.free -= count
+        return self._unused[self.free : self.free + count]
+
+    def _enliven(self, cells: npt.NDArray[np.int32]) -> None:
+        self._live_holders[cells] += 1
+        self.live += int((self._live_holders[cells] == 1).sum())
+
+    def _deaden(self, cells: npt.NDArray[np.int32]) -> None:
+        self._live_holders[cells] -= 1
+        self.live -= int((self._live_holders[cells] == 0).sum())

@@ -1,0 +1,305 @@
+"""The engine thread: owns the context, and computes step after step while there is work."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Literal
+
+import numpy as np
+
+from jarvis_core import EngineDied, EngineError, EngineOutput, EngineStats, JarvisError
+from jarvis_llamacpp.context import LlamaContext, Logits
+from jarvis_llamacpp.job import Continuation, Job
+from jarvis_llamacpp.logprobs import LogprobReader
+from jarvis_llamacpp.reply import Event, deliver
+from jarvis_llamacpp.sampler import Row
+from jarvis_llamacpp.scheduler import Scheduler
+from jarvis_llamacpp.stepper import Stepper
+from jarvis_llamacpp.vocabulary import Vocabulary
+
+_log = logging.getLogger(__name__)
+
+_MOST_FAILURES = 3
+"""Failed steps in a row after which the engine gives up."""
+
+
+class Runner:
+    """Runs requests on a thread of its own.
+
+    Attributes:
+        ready: Done when the context is there; its result is the size of the KV cache in tokens.
+    """
+
+    def __init__(
+        self,
+        make_context: Callable[[], LlamaContext],
+        vocabulary: Vocabulary,
+        *,
+        context_length: int,
+        partial_reuse: bool,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            make_context: Called on the thread, which owns what it returns.
+            vocabulary: The model's vocabulary.
+            context_length: Tokens of one sequence at most.
+            partial_reuse: Whether a part of a computed sequence can be reused.
+        """
+        self.ready: Future[int] = Future()
+        self._make_context = make_context
+        self._vocabulary = vocabulary
+        self._context_length = context_length
+        self._partial_reuse = partial_reuse
+        self._gate = threading.Lock()
+        self._dead: str | None = None
+        self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: set[Job] = set()
+        self._events: list[Event] = []
+        self._arrivals = 0
+        self._failures = 0
+        self._prompt_tokens = 0
+        self._cached_tokens = 0
+        self._generation_tokens = 0
+        self._scheduler: Scheduler[Continuation] | None = None
+        self._thread = threading.Thread(target=self._run, name="llama.cpp", daemon=True)
+        self._thread.start()
+
+    # -- called from other threads ---------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Queue a request.
+
+        Raises:
+            EngineDied: The thread has ended.
+        """
+        with self._gate:
+            if self._dead is not None:
+                raise EngineDied(self._dead)
+            self._commands.put(lambda: self._begin(job))
+
+    def abort(self, job: Job) -> None:
+        """End a request before the next step; nothing more is sent for it."""
+        self._commands.put(lambda: self._end(job))
+
+    def close(self) -> None:
+        """Fail what runs, free the context, end the thread; waits for the step that is computed."""
+        self._commands.put(None)
+        self._thread.join()
+
+    def stats(self) -> EngineStats:
+        """Gauges and counters, read while the thread goes on."""
+        scheduler = self._scheduler
+        if scheduler is None:
+            return EngineStats()
+        ledger = scheduler.cache.ledger
+        return EngineStats(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            kv_used=ledger.live,
+            kv_total=ledger.total,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            generation_tokens=self._generation_tokens,
+            prefix_queries=scheduler.cache.queries,
+            prefix_hits=scheduler.cache.hits,
+        )
+
+    # -- the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        context = None
+        reason = "the engine has ended"
+        try:
+            context = self._make_context()
+            stepper = self._start(context)
+            self.ready.set_result(context.kv_size)
+            reason = self._serve(stepper)
+        except BaseException as error:
+            if self.ready.done():
+                _log.exception("the engine thread failed")
+            else:
+                self.ready.set_exception(error)
+        finally:
+            self._die(reason)
+            if context is not None:
+                context.close()
+
+    def _start(self, context: LlamaContext) -> Stepper:
+        context.warm_up(self._vocabulary.bos_id or 0)
+        self._scheduler = Scheduler(
+            context,
+            sequences=context.n_seqs,
+            kv_size=context.kv_size,
+            context_length=self._context_length,
+            n_batch=context.n_batch,
+            partial_reuse=self._partial_reuse,
+        )
+        return Stepper(context, self._scheduler)
+
+    def _serve(self, stepper: Stepper) -> str:
+        """Work until there is a reason to end, which is returned."""
+        scheduler = stepper.scheduler
+        while True:
+            while not self._commands.empty() or not (scheduler.running or scheduler.waiting):
+                command = self._commands.get()
+                if command is None:
+                    return "the engine was closed"
+                command()
+            try:
+                asked, logits = stepper.step()
+                self._advance(asked, logits)
+                self._failures = 0
+            except Exception as error:
+                _log.exception("a step of the engine failed")
+                self._failures += 1
+                if self._failures >= _MOST_FAILURES:
+                    return f"the engine failed {self._failures} times in a row"
+                self._recover(stepper, error)
+            self._send()
+
+    def _recover(self, stepper: Stepper, error: Exception) -> None:
+        reason = error.message if isinstance(error, JarvisError) else "a step could not be computed"
+        for job in {c.job for c in stepper.scheduler.running}:
+            self._fail(job, EngineError(f"the engine failed: {reason}; see its log"))
+        stepper.recover()
+
+    def _die(self, reason: str) -> None:
+        """Fail everything that is here or still comes."""
+        with self._gate:
+            self._dead = reason
+            while not self._commands.empty():
+                command = self._commands.get()
+                if command is not None:
+                    command()
+        for job in self._jobs:
+            self._events.append((job.reply, EngineDied(reason)))
+        self._jobs.clear()
+        self._send()
+
+    # -- requests --------------------------------------------------------------------------
+
+    def _begin(self, job: Job) -> None:
+        self._jobs.add(job)
+        self._prompt_tokens += job.continuations[0].prompt_length
+        for continuation in job.continuations:
+            self._arrivals += 1
+            continuation.order = (job.request.priority, self._arrivals)
+            if self._scheduler is not None:
+                self._scheduler.add(continuation)
+
+    def _end(self, job: Job) -> None:
+        """Take a request's continuations away from the scheduler."""
+        if job not in self._jobs:
+            return
+        self._jobs.remove(job)
+        self._cached_tokens += job.continuations[0].cached
+        for continuation in job.continuations:
+            self._finish(continuation)
+
+    def _finish(self, continuation: Continuation) -> None:
+        if not continuation.finished:
+            continuation.finished = True
+            continuation.job.open -= 1
+            if self._scheduler is not None:
+                self._scheduler.finish(continuation)
+
+    def _fail(self, job: Job, error: JarvisError) -> None:
+        if job in self._jobs:
+            self._events.append((job.reply, error))
+            self._end(job)
+
+    # -- tokens ----------------------------------------------------------------------------
+
+    def _advance(self, asked: list[Continuation], logits: Logits) -> None:
+        """Choose the next token of each continuation."""
+        if not asked:
+            return
+        if all(c.greedy for c in asked):
+            tokens = logits.argmax(axis=1)
+            if np.isfinite(logits[np.arange(len(asked)), tokens]).all():
+                for continuation, token in zip(asked, tokens.tolist(), strict=True):
+                    self._take(continuation, token)
+                return
+        for continuation, row in zip(asked, logits, strict=True):
+            if continuation.finished:
+                continue
+            try:
+                self._choose(continuation, row)
+            except JarvisError as error:
+                self._fail(continuation.job, error)
+            except Exception:
+                _log.exception("request %s: choosing a token failed", continuation.job.request.id)
+                self._fail(continuation.job, EngineError("the engine failed to choose a token"))
+
+    def _choose(self, continuation: Continuation, row: Row) -> None:
+        wanted = continuation.job.request.logprobs
+        if wanted is None:
+            self._take(continuation, continuation.sampler.choose(row))
+            return
+        reader = LogprobReader(row, wanted, self._vocabulary)
+        token = continuation.sampler.choose(row)
+        continuation.unsent_logprobs.append(reader.of(token))
+        self._take(continuation, token)
+
+    def _take(self, continuation: Continuation, token: int) -> None:
+        """Add a token to its continuation, and send what is certain."""
+        continuation.append(token)
+        continuation.job.completion_tokens += 1
+        self._generation_tokens += 1
+        stream = continuation.text
+        reason: Literal["stop", "length"] | None = None
+        if token in continuation.end_ids:
+            text, reason = stream.finish(), "stop"
+            del continuation.unsent_logprobs[len(continuation.unsent) :]
+        else:
+            continuation.unsent.append(token)
+            generated = continuation.length - continuation.prompt_length
+            text = stream.add(token, may_stop=generated > continuation.min_tokens)
+            if stream.stopped:
+                reason = "stop"
+            elif continuation.length >= continuation.most:
+                text += stream.finish()
+                reason = "stop" if stream.stopped else "length"
+        if text or reason:
+            self._emit(continuation, text, reason)
+
+    def _emit(
+        self, continuation: Continuation, text: str, reason: Literal["stop", "length"] | None
+    ) -> None:
+        job = continuation.job
+        usage = None
+        if reason is not None:
+            self._finish(continuation)
+            if job.open == 0:
+                usage = job.usage()
+                self._end(job)
+        output = EngineOutput(
+            index=continuation.index,
+            text=text,
+            token_ids=tuple(continuation.unsent),
+            logprobs=tuple(continuation.unsent_logprobs),
+            finish_reason=reason,
+            usage=usage,
+        )
+        continuation.unsent.clear()
+        continuation.unsent_logprobs.clear()
+        self._events.append((job.reply, output))
+
+    def _send(self) -> None:
+        """Hand over what the step brought: once for each loop, and there is but one."""
+        if not self._events:
+            return
+        events, self._events = self._events, []
+        by_loop: dict[AbstractEventLoop, list[Event]] = {}
+        for event in events:
+            by_loop.setdefault(event[0].loop, []).append(event)
+        for loop, its in by_loop.items():
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(deliver, its)

@@ -1,0 +1,267 @@
+"""Decides what each step computes: plain code over plain data.
+
+Every running sequence gets its next token in every step; what room is left in the batch goes to
+prompts, half of it to the oldest, the rest to the shortest, so that neither a long prompt nor a
+stream of short ones waits for the other. Requests start as long as their prompts fit beside what
+runs; when the KV cache is full nonetheless, kept prefixes go first, then the youngest sequence
+makes room with its state saved. The oldest always goes on, so everything ends.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from typing import Generic
+
+from attrs import frozen
+
+from jarvis_llamacpp.cache import Match, PrefixCache, S, SequenceMemory
+from jarvis_llamacpp.ledger import KvLedger
+from jarvis_llamacpp.sequence import Sequence, common_prefix
+
+LEAST_LED = 64
+"""Tokens that waiting for another sequence's prefix must save."""
+
+HEADROOM = 32
+"""Tokens that are kept free for each running sequence when another begins."""
+
+ALIGNMENT = 64
+"""Chunks end at multiples of this: attention works in tiles of so many tokens."""
+
+
+@frozen
+class Chunk(Generic[S]):
+    """Further prompt tokens of one sequence.
+
+    Attributes:
+        sequence: Whose.
+        count: How many.
+        last: Whether the prompt ends with them.
+    """
+
+    sequence: S
+    count: int
+    last: bool
+
+
+@frozen
+class Plan(Generic[S]):
+    """What one step computes.
+
+    Attributes:
+        chunks: Pieces of prompts; those that do not end one come first.
+        singles: Sequences that get their next token.
+    """
+
+    chunks: list[Chunk[S]]
+    singles: list[S]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to compute."""
+        return bool(self.chunks or self.singles)
+
+
+class Scheduler(Generic[S]):
+    """Owns the queue and the running sequences.
+
+    Attributes:
+        waiting: Sequences that have not begun or made room for others, in order.
+        running: Sequences that have a slot, in order.
+        cache: Their slots.
+    """
+
+    def __init__(
+        self,
+        memory: SequenceMemory,
+        *,
+        sequences: int,
+        kv_size: int,
+        context_length: int,
+        n_batch: int,
+        partial_reuse: bool = True,
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            memory: llama.cpp's memory.
+            sequences: Sequences that run at the same time.
+            kv_size: Tokens that the KV cache holds.
+            context_length: Tokens of one sequence at most.
+            n_batch: Tokens of one step at most.
+            partial_reuse: Whether a part of a computed sequence can be reused.
+        """
+        ledger = KvLedger(sequences, kv_size, context_length)
+        self.cache: PrefixCache[S] = PrefixCache(
+            memory, ledger, sequences=sequences, partial_reuse=partial_reuse
+        )
+        self.waiting: list[S] = []
+        self.running: list[S] = []
+        self._ledger = ledger
+        self._n_batch = n_batch
+        self._sequences = sequences
+        self._partial_reuse = partial_reuse
+
+    def add(self, sequence: S) -> None:
+        """Queue a sequence."""
+        insort(self.waiting, sequence, key=_order)
+
+    def finish(self, sequence: S) -> None:
+        """End a sequence, whatever it is doing; what it computed is kept for reuse."""
+        if sequence.seq < 0:
+            self.waiting.remove(sequence)
+            sequence.saved = None
+        else:
+            self.running.remove(sequence)
+            self.cache.leave(sequence)
+
+    def schedule(self) -> Plan[S]:
+        """Choose what the next step computes."""
+        self._admit()
+        while True:
+            plan = self._plan()
+            if plan is not None:
+                return plan
+            self._preempt(self.running[-1])
+
+    def commit(self, plan: Plan[S]) -> None:
+        """Note that a step was computed."""
+        if plan.singles:
+            self._ledger.extend_each([s.seq for s in plan.singles])
+            for sequence in plan.singles:
+                sequence.computed += 1
+        for chunk in plan.chunks:
+            self._ledger.extend(chunk.sequence.seq, chunk.count)
+            chunk.sequence.computed += chunk.count
+
+    def relieve(self) -> bool:
+        """Make room because llama.cpp had none for a step; False if there is nothing to give up."""
+        if self.cache.evict():
+            return True
+        if len(self.running) < 2:
+            return False
+        self._preempt(self.running[-1])
+        return True
+
+    def reset(self) -> None:
+        """Drop what runs and forget what was computed; sequences that wait stay."""
+        self.running.clear()
+        self.cache.reset()
+
+    # -- what a step computes --------------------------------------------------------------
+
+    def _plan(self) -> Plan[S] | None:
+        """A step, or None if the youngest sequence must make room first."""
+        singles: list[S] = []
+        reading: list[S] = []
+        for sequence in self.running:
+            (singles if sequence.length - sequence.computed == 1 else reading).append(sequence)
+        if not self.cache.make_room(len(singles)):
+            return None
+        if not reading:
+            return Plan([], singles)
+        chunks = self._share_out(reading, len(singles))
+        if not chunks and not singles:
+            return None
+        return Plan(chunks, singles)
+
+    def _share_out(self, reading: list[S], taken: int) -> list[Chunk[S]]:
+        """Give the room of the batch that is left to prompts.
+
+        Args:
+            reading: Sequences whose prompts are not computed, the oldest first.
+            taken: Tokens of the batch that are given away already.
+        """
+        others = sum(s.remaining for s in reading[1:])
+        budget = min(self._n_batch - taken, reading[0].remaining + others)
+        self.cache.make_room(taken + budget)
+        budget = min(budget, self._ledger.free - taken)
+        chunks = []
+        for sequence, most in _shares(reading, budget, others):
+            count = min(most, budget)
+            if count <= 0:
+                continue
+            if count < sequence.remaining:
+                beyond = (sequence.computed + count) % ALIGNMENT
+                count -= beyond if beyond < count else 0
+            budget -= count
+            chunks.append(Chunk(sequence, count, count == sequence.remaining))
+        chunks.sort(key=lambda chunk: chunk.last)
+        return chunks
+
+    # -- who runs --------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Start waiting sequences, in order; only those pass others that wait for a leader."""
+        promised = sum(s.remaining for s in self.running) if self.waiting else 0
+        at = 0
+        while at < len(self.waiting) and len(self.running) < self._sequences:
+            sequence = self.waiting[at]
+            if self._is_led(sequence):
+                at += 1
+                continue
+            match: Match[S] = Match()
+            if sequence.saved is None:
+                match = self.cache.match(sequence)
+                if self._find_leader(sequence, match.reused):
+                    at += 1
+                    continue
+            if not self._fits(promised + sequence.length - match.shared):
+                break
+            self.waiting.pop(at)
+            if sequence.saved is None:
+                self.cache.enter(sequence, match)
+            else:
+                self.cache.return_saved(sequence)
+            promised += sequence.remaining
+            insort(self.running, sequence, key=_order)
+
+    def _fits(self, tokens: int) -> bool:
+        """Whether so many further tokens fit beside what runs; alone, everything does."""
+        if not self.running:
+            return True
+        headroom = HEADROOM * (len(self.running) + 1)
+        return self._ledger.live + tokens + headroom <= self._ledger.total
+
+    def _is_led(self, sequence: S) -> bool:
+        leader = sequence.leader
+        if leader is not None and leader.seq >= 0 and leader.computed < sequence.led:
+            return True
+        sequence.leader = None
+        return False
+
+    def _find_leader(self, sequence: S, reused: int) -> bool:
+        """Find a running sequence whose prompt, not yet computed, begins like this one's."""
+        if not self._partial_reuse:
+            return False
+        best = reused + LEAST_LED - 1
+        for other in self.running:
+            if other.computed >= other.prompt_length or other.salt != sequence.salt:
+                continue
+            most = min(other.prompt_length, sequence.length - 1)
+            common = common_prefix(other.tokens, sequence.tokens, most)
+            common -= common % sequence.stride
+            if common > max(best, other.computed):
+                best, sequence.leader, sequence.led = common, other, common
+        return sequence.leader is not None
+
+    def _preempt(self, sequence: S) -> None:
+        """Let a sequence make room for the others; it goes on when it fits again."""
+        self.running.remove(sequence)
+        self.cache.take_away(sequence)
+        self.add(sequence)
+
+
+def _shares(reading: list[S], budget: int, others: int) -> Iterator[tuple[S, int]]:
+    """Who may take how much of the budget, in order: half for the oldest, then the shortest."""
+    oldest = reading[0]
+    yield oldest, min(oldest.remaining, max(budget // 2, budget - others))
+    for sequence in sorted(reading[1:], key=_remaining):
+        yield sequence, sequence.remaining
+
+
+def _order(sequence: Sequence) -> tuple[int, int]:
+    return sequence.order
+
+
+def _remaining(sequence: Sequence) -> int:
+    return sequence.remaining

@@ -1,0 +1,71 @@
+"""Computes one step: what the scheduler chose, through a batch, into logits."""
+
+from __future__ import annotations
+
+from jarvis_core import EngineError
+from jarvis_llamacpp.batch import Batch
+from jarvis_llamacpp.context import LlamaContext, Logits
+from jarvis_llamacpp.job import Continuation
+from jarvis_llamacpp.scheduler import Plan, Scheduler
+
+
+class Stepper:
+    """Joins a scheduler to a context.
+
+    Attributes:
+        context: llama.cpp's context.
+        scheduler: Chooses what is computed.
+    """
+
+    def __init__(self, context: LlamaContext, scheduler: Scheduler[Continuation]) -> None:
+        """Make the batch that every step uses."""
+        self.context = context
+        self.scheduler = scheduler
+        self._batch = Batch(context.n_batch)
+
+    def step(self) -> tuple[list[Continuation], Logits]:
+        """Compute one step.
+
+        Returns:
+            The continuations that get a token now, and the logits to choose it from, float32,
+            shape ``(continuations, vocabulary)``.
+
+        Raises:
+            DecodeError: llama.cpp failed.
+            EngineError: A sequence that is alone does not fit, against all reckoning.
+        """
+        plan = self.scheduler.schedule()
+        if not plan:
+            return [], self.context.no_logits
+        self._fill(plan)
+        if not self.context.decode(self._batch):
+            if not self.scheduler.relieve():
+                raise EngineError("the KV cache has no room for a single request")
+            return [], self.context.no_logits
+        self.scheduler.commit(plan)
+        asked = [chunk.sequence for chunk in plan.chunks if chunk.last]
+        asked += plan.singles
+        if not asked:
+            return [], self.context.no_logits
+        return asked, self.context.logits(len(asked))
+
+    def recover(self) -> None:
+        """Begin anew after a step that failed: nothing runs and nothing is cached."""
+        self.scheduler.reset()
+        self.context.clear()
+
+    def _fill(self, plan: Plan[Continuation]) -> None:
+        batch = self._batch
+        batch.clear()
+        for chunk in plan.chunks:
+            sequence = chunk.sequence
+            start = sequence.computed
+            tokens = sequence.tokens[start : start + chunk.count]
+            batch.add_chunk(sequence.seq, start, tokens, last_wanted=chunk.last)
+        singles = plan.singles
+        if singles:
+            batch.add_each(
+                [s.seq for s in singles],
+                [s.computed for s in singles],
+                [s.tokens[s.computed] for s in singles],
+            )
