@@ -121,7 +121,7 @@ class FakeEngine:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         """Say the user's last words, or what the directives in them ask for."""
         prompt_ids = await self.tokenize(request.prompt)
-        script = _Script.read(request.prompt)
+        script = _Script.read(request.prompt, await self.detokenize(prompt_ids))
         if script.refuse:
             raise RequestError("the fake engine was asked to refuse", param="messages")
         room = self._info.context_length - len(prompt_ids)
@@ -225,9 +225,9 @@ class _Script:
     faults: dict[str, int] = field(factory=dict)
 
     @classmethod
-    def read(cls, prompt: Prompt) -> _Script:
+    def read(cls, prompt: Prompt, whole: str) -> _Script:
         said = [s.text for s in prompt.segments if s.kind is SegmentKind.CONTENT]
-        text = said[-1] if said else prompt.text
+        text = said[-1] if said else whole
         found = dict(_DIRECTIVE.findall(text))
         words = tuple(_WORD.findall(text))
         if "pid" in found:

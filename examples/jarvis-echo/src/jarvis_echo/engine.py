@@ -35,7 +35,8 @@ class EchoEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         """Say the newest content of the prompt again."""
-        prompt_tokens = len(await self.tokenize(request.prompt))
+        ids = await self.tokenize(request.prompt)
+        prompt_tokens = len(ids)
         room = self.info.context_length - prompt_tokens
         limit = room if request.sampling.max_tokens is None else request.sampling.max_tokens
         if room < max(limit, 1):
@@ -46,7 +47,7 @@ class EchoEngine:
         yield EngineOutput(prompt_tokens=prompt_tokens)  # accepted
 
         said = [s.text for s in request.prompt.segments if s.kind is SegmentKind.CONTENT]
-        answer = said[-1] if said else request.prompt.text
+        answer = said[-1] if said else await self.detokenize(ids)
         stops, stop = StopStrings(request.sampling.stop), None
         count = 0
         for character in answer[:limit]:
@@ -64,7 +65,10 @@ class EchoEngine:
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         """The code points of the prompt."""
-        return list(prompt.token_ids or map(ord, prompt.text))
+        if prompt.token_ids is None:
+            return [ord(character) for character in prompt.text]
+        await self.detokenize(prompt.token_ids)
+        return list(prompt.token_ids)
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
         """The characters behind code points."""

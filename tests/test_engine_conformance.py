@@ -1,0 +1,152 @@
+"""The kit for engines: a right engine passes, and each way of being wrong is caught."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+import pytest
+from attrs import evolve
+
+from jarvis_core import (
+    EngineOutput,
+    EngineStats,
+    GenerationRequest,
+    ModelSpec,
+    Prompt,
+    RequestError,
+    Usage,
+)
+from jarvis_core.testing import EngineConformance, FakeEngine
+
+SPEC = ModelSpec(name="m", source="m", path="m")
+
+
+class TestFakeEngine(EngineConformance):
+    """The fake engine passes the kit."""
+
+    @pytest.fixture
+    def engine(self) -> FakeEngine:
+        """A fresh one."""
+        return FakeEngine(SPEC)
+
+
+class Kit(EngineConformance):
+    """The kit's tests, to be called one by one."""
+
+    __test__ = False
+
+
+class Altered(FakeEngine):
+    """A fake engine whose outputs are changed on their way."""
+
+    def __init__(self, change: Callable[[EngineOutput], EngineOutput]) -> None:
+        super().__init__(SPEC)
+        self._change = change
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        async for output in super().generate(request):
+            yield self._change(output)
+
+
+class SendsStopStrings(FakeEngine):
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        bare = evolve(request, sampling=evolve(request.sampling, stop=()))
+        async for output in super().generate(bare):
+            yield output
+
+
+class NeverIdle(FakeEngine):
+    def stats(self) -> EngineStats:
+        return EngineStats(running=1)
+
+
+class TakesEveryId(FakeEngine):
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        return list(prompt.token_ids or await super().tokenize(prompt))
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        try:
+            return await super().detokenize(token_ids)
+        except RequestError:
+            return "?"
+
+
+class MixesUp(FakeEngine):
+    """Whoever comes second reads the first one's text."""
+
+    first: GenerationRequest | None = None
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        self.first = self.first or request
+        async for output in super().generate(evolve(request, prompt=self.first.prompt)):
+            yield output
+
+
+class ContentIsControl(FakeEngine):
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        ids = await super().tokenize(prompt)
+        controls = [self._id(c) for c in self.info.control_tokens if c in prompt.text]
+        return controls if len(ids) == 1 and controls else ids
+
+
+class Repeats(FakeEngine):
+    """Says something else each time."""
+
+    count = 0
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        self.count += 1
+        async for output in super().generate(request):
+            yield evolve(output, text=output.text and f"{self.count}")
+
+
+def no_usage(output: EngineOutput) -> EngineOutput:
+    return evolve(output, usage=None)
+
+
+def usage_always(output: EngineOutput) -> EngineOutput:
+    return evolve(output, usage=Usage(prompt_tokens=1, completion_tokens=1))
+
+
+def no_acceptance(output: EngineOutput) -> EngineOutput:
+    return evolve(output, prompt_tokens=None)
+
+
+def one_token_less(output: EngineOutput) -> EngineOutput:
+    return evolve(output, prompt_tokens=output.prompt_tokens and output.prompt_tokens - 1)
+
+
+Check = Callable[[Kit, FakeEngine], Awaitable[None]]
+
+
+@pytest.mark.parametrize(
+    ("engine", "check"),
+    [
+        (Altered(no_usage), Kit.test_the_last_output_alone_has_finish_reason_and_usage),
+        (Altered(usage_always), Kit.test_the_last_output_alone_has_finish_reason_and_usage),
+        (
+            Altered(no_acceptance),
+            Kit.test_the_first_output_accepts_with_the_number_of_prompt_tokens,
+        ),
+        (
+            Altered(one_token_less),
+            Kit.test_the_first_output_accepts_with_the_number_of_prompt_tokens,
+        ),
+        (SendsStopStrings(SPEC), Kit.test_a_stop_string_ends_the_text_and_is_not_sent),
+        (TakesEveryId(SPEC), Kit.test_a_token_id_outside_the_vocabulary_is_refused),
+        (MixesUp(SPEC), Kit.test_each_of_many_requests_gets_its_own_answer),
+        (ContentIsControl(SPEC), Kit.test_control_tokens_come_from_the_scaffold_only),
+        (Repeats(SPEC), Kit.test_greedy_text_is_the_same_alone_and_among_others),
+        (Repeats(SPEC), Kit.test_a_seed_makes_sampling_repeatable),
+    ],
+)
+async def test_the_kit_catches(engine: FakeEngine, check: Check) -> None:
+    with pytest.raises(AssertionError):
+        await check(Kit(), engine)
+
+
+async def test_the_kit_catches_an_engine_that_stays_busy() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await Kit().test_closing_after_some_text_ends_the_work(NeverIdle(SPEC))
