@@ -2,8 +2,8 @@
 
 Precedence: command line > environment > ``.env`` > ``jarvis.toml`` > default. What a model's own
 section in ``jarvis.toml`` says beats ``JARVIS_<ENGINE>_*``, wherever those come from: they set the
-defaults of every model on that engine. Where ``jarvis.toml`` has models and ``JARVIS_MODEL_NAME`` is
-set too, all of them are served.
+defaults of every model on that engine. Where ``jarvis.toml`` has models and
+``JARVIS_MODEL_NAME`` is set too, all of them are served.
 """
 
 from jarvis_core.settings.fields import Setting, setting, settings_of
