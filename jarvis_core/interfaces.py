@@ -117,8 +117,8 @@ class EngineType:
         env_prefix: Prefix of the environment variables of its settings, ``JARVIS_LLAMACPP_``.
         load: Awaited in the engine host with a ``ModelSpec`` and an instance of ``settings``;
             returns the engine when it is ready. Only here is the backend imported. It raises
-            ``ModelSourceError`` for weights that cannot be loaded, ``InsufficientMemory`` for weights
-            that do not fit, another ``ConfigError`` for settings that cannot be.
+            ``ModelSourceError`` for weights that cannot be loaded, ``InsufficientMemory`` for
+            weights that do not fit, another ``ConfigError`` for settings that cannot be.
         settings: The attrs class of its settings, fields made with ``jarvis_core.setting``.
         capabilities: Upper bound of what its models can do.
         weights: Patterns of the files it needs from a hub repository, as ``("*.gguf",)``.

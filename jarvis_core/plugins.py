@@ -16,6 +16,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
+import attrs
 import pluggy
 from attrs import field, frozen
 
@@ -246,6 +247,8 @@ def _probe(plugin: Any, name: str) -> tuple[list[EngineType], list[ChatFormat]]:
     for engine in engines:
         if not isinstance(engine, EngineType):
             raise PluginError(f"jarvis_register_engines returned {engine!r}, not an EngineType")
+        if not attrs.has(engine.settings):
+            raise PluginError(f"the settings of engine {engine.name!r} are not an attrs class")
     for chat_format in formats:
         if not isinstance(getattr(chat_format, "name", None), str):
             raise PluginError(

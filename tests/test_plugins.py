@@ -13,13 +13,18 @@ from jarvis_core.plugins import Registry, load_plugins
 from jarvis_core.structs import ModelInfo
 
 ENGINE = """
+import attrs
 from jarvis_core import EngineType, hookimpl
+
+@attrs.frozen
+class Settings:
+    pass
 
 async def load(model, settings): ...
 
 @hookimpl
 def jarvis_register_engines():
-    return [EngineType(name="{name}", env_prefix="X_", load=load, settings=object)]
+    return [EngineType(name="{name}", env_prefix="X_", load=load, settings={settings})]
 """
 
 FORMAT = """
@@ -70,7 +75,7 @@ def reason(registry: Registry, name: str) -> str:
 
 
 def test_engines_and_formats_are_found_beside_the_built_in_format(plugins: Plugins) -> None:
-    plugins.add("a", ENGINE.format(name="one"))
+    plugins.add("a", ENGINE.format(name="one", settings="Settings"))
     plugins.add("b", FORMAT.format(name="two", detect="return None"))
     registry = plugins.load()
     assert registry.engine("one").name == "one"
@@ -102,6 +107,10 @@ def test_engines_and_formats_are_found_beside_the_built_in_format(plugins: Plugi
             "'x', not an EngineType",
         ),
         (
+            ENGINE.format(name="one", settings="dict"),
+            "the settings of engine 'one' are not an attrs class",
+        ),
+        (
             MARKED + "def jarvis_register_chat_formats(): return [1]",
             "no ChatFormat",
         ),
@@ -111,7 +120,7 @@ def test_broken_plugin_is_reported_and_harms_no_other(
     plugins: Plugins, source: str, why: str
 ) -> None:
     plugins.add("broken", source)
-    plugins.add("good", ENGINE.format(name="one"))
+    plugins.add("good", ENGINE.format(name="one", settings="Settings"))
     registry = plugins.load()
     assert why in reason(registry, "broken")
     assert "one" in registry.engines
@@ -120,7 +129,7 @@ def test_broken_plugin_is_reported_and_harms_no_other(
 def test_missing_engine_says_what_to_install_what_there_is_and_what_is_broken(
     plugins: Plugins,
 ) -> None:
-    plugins.add("good", ENGINE.format(name="one"))
+    plugins.add("good", ENGINE.format(name="one", settings="Settings"))
     plugins.add("bad", "import no_such_module")
     with pytest.raises(
         PluginError,
@@ -139,15 +148,15 @@ def test_missing_format_lists_those_that_there_are(plugins: Plugins) -> None:
 def test_two_plugins_with_one_name_are_an_error_that_names_both(
     plugins: Plugins, source: str
 ) -> None:
-    plugins.add("a", source.format(name="same"))
-    plugins.add("b", source.format(name="same"))
+    plugins.add("a", source.format(name="same", settings="Settings"))
+    plugins.add("b", source.format(name="same", settings="Settings"))
     with pytest.raises(PluginError, match="'same': 'a' .* and 'b'"):
         plugins.load()
 
 
 def test_one_entry_point_found_twice_is_loaded_once(plugins: Plugins) -> None:
-    plugins.add("a", ENGINE.format(name="one"))
-    plugins.add("a", ENGINE.format(name="one"))
+    plugins.add("a", ENGINE.format(name="one", settings="Settings"))
+    plugins.add("a", ENGINE.format(name="one", settings="Settings"))
     assert [p.name for p in plugins.load().plugins] == ["core", "a"]
 
 

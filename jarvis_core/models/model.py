@@ -223,7 +223,6 @@ class Model:
 
     def _fail(self, error: JarvisError) -> None:
         self.error = error
-        _log.error("model failed", model=self.config.name, error=error.message)
         self._enter(ModelState.FAILED)
         self._tell("failed", message=error.message)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import QUICK, Serve, Server, content, gone, toml, until
+from served import Serve, Server, content, gone, toml, until
 
 pytestmark = pytest.mark.anyio
 
@@ -146,7 +146,7 @@ async def test_clients_that_leave_are_aborted_and_leave_nothing_behind(serve: Se
                     break
 
     async def idle() -> bool:
-        return await _running(server) == (0, 0)
+        return await server.running() == (0, 0)
 
     await until(idle, 5.0)
     await server.client.aclose()
@@ -165,7 +165,7 @@ async def test_clients_that_leave_before_the_first_token_are_aborted(serve: Serv
             )
 
     async def idle() -> bool:
-        return await _running(server) == (0, 0)
+        return await server.running() == (0, 0)
 
     await until(idle, 5.0)
 
@@ -186,15 +186,3 @@ async def test_model_that_cannot_be_loaded_is_refused_and_harms_no_other(
         assert response.status_code == status
         assert text in response.json()["error"]["message"]
     assert "data: [DONE]" in await busy
-
-
-async def _running(server: Server) -> tuple[int, int]:
-    """Requests that the engine runs, and that hold the model."""
-    await asyncio.sleep(2 * float(QUICK["JARVIS_HEARTBEAT_INTERVAL"]))
-    metrics = (await server.client.get("/metrics")).text
-    values = {
-        line.split("{")[0]: float(line.rpartition(" ")[2])
-        for line in metrics.splitlines()
-        if not line.startswith("#") and "{" in line
-    }
-    return int(values["jarvis_requests_running"]), int(values["jarvis_requests_waiting"])

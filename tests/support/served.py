@@ -6,8 +6,11 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -104,12 +107,16 @@ class Server:
         return await self.client.post("/v1/chat/completions", json=self.body(text, model, **fields))
 
     async def stream(
-        self, text: str, model: str = "m", begun: Callable[[], None] | None = None
+        self,
+        text: str,
+        model: str = "m",
+        begun: Callable[[], object] | None = None,
+        **fields: Any,
     ) -> str:
         """Everything that a streamed answer sends, as raw text."""
         raw = []
         async with self.client.stream(
-            "POST", "/v1/chat/completions", json=self.body(text, model, stream=True)
+            "POST", "/v1/chat/completions", json=self.body(text, model, stream=True, **fields)
         ) as response:
             async for piece in response.aiter_text():
                 raw.append(piece)
@@ -125,6 +132,23 @@ class Server:
     async def state(self, model: str = "m") -> str:
         """State of a model."""
         return str((await self.client.get(f"/v1/models/{model}")).json()["state"])
+
+    async def running(self, headers: dict[str, str] | None = None) -> tuple[int, int]:
+        """Requests that engines run, and requests that wait for them."""
+        await asyncio.sleep(2 * float(QUICK["JARVIS_HEARTBEAT_INTERVAL"]))
+        metrics = (await self.client.get("/metrics", headers=headers)).text
+        values = {
+            line.split("{")[0]: float(line.rpartition(" ")[2])
+            for line in metrics.splitlines()
+            if not line.startswith("#") and "{" in line
+        }
+        return int(values["jarvis_requests_running"]), int(values["jarvis_requests_waiting"])
+
+    def children(self) -> list[int]:
+        """Process ids of its children."""
+        table = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, check=True)
+        pairs = [line.split() for line in table.stdout.decode().splitlines()]
+        return [int(pid) for pid, parent in pairs if int(parent) == self.pid]
 
     async def host_pid(self, model: str = "m") -> int:
         """Process id of a model's engine host."""
@@ -165,6 +189,38 @@ async def gone(pid: int, within: float = 5.0) -> bool:
 
 
 Serve = Callable[..., Awaitable[Server]]
+FAKE_MODEL = '[models.m]\nsource = "fake/m"\nengine = "fake"\n'
+
+
+@asynccontextmanager
+async def serving(directory: Path) -> AsyncIterator[Serve]:
+    """Starts servers in a directory, and ends them with the block."""
+    async with AsyncExitStack() as stack:
+
+        async def serve(toml: str = FAKE_MODEL, *, wait: bool = True, **environ: str) -> Server:
+            (directory / "jarvis.toml").write_text(toml)
+            kept = {k: v for k, v in os.environ.items() if not k.startswith("JARVIS_")}
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "jarvis_core",
+                "serve",
+                cwd=directory,
+                env=kept
+                | QUICK
+                | {"JARVIS_PLUGINS": "jarvis_core.testing.fake", "JARVIS_PORT": "0"}
+                | environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            server = Server(process)
+            stack.push_async_callback(server.aclose)
+            if wait:
+                await server.ready()
+            return server
+
+        yield serve
 
 
 def toml(**models: str) -> str:
