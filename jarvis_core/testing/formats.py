@@ -46,23 +46,7 @@ def render_case(format_name: str, case: Mapping[str, Any]) -> str:
         RequestError: The format refuses the conversation.
         PluginError: There is no such format.
     """
-    kwargs = dict(case.get("kwargs") or {})
-    generation = bool(kwargs.pop("add_generation_prompt", False))
-    continued = bool(kwargs.pop("continue_final_message", False))
-    if generation and continued:
-        raise RequestError(
-            "add_generation_prompt and continue_final_message exclude each other",
-            param="continue_final_message",
-        )
-    request = ChatRequest(
-        model=format_name,
-        messages=tuple(map(_message, case["messages"])),
-        tools=_tools(case.get("tools")),
-        template_kwargs=kwargs,
-        add_generation_prompt=generation,
-        continue_final_message=continued,
-    )
-    return _format(format_name).render(request, _context(format_name, case)).text
+    return render_with(_registry().chat_format(format_name), case)
 
 
 def parse_case(format_name: str, case: Mapping[str, Any], chunks: Iterable[str]) -> dict[str, Any]:
@@ -81,15 +65,43 @@ def parse_case(format_name: str, case: Mapping[str, Any], chunks: Iterable[str])
     Raises:
         PluginError: There is no such format.
     """
+    return parse_with(_registry().chat_format(format_name), case, chunks)
+
+
+def render_with(chat_format: ChatFormat, case: Mapping[str, Any]) -> str:
+    """``render_case`` for a format that is at hand."""
+    kwargs = dict(case.get("kwargs") or {})
+    generation = bool(kwargs.pop("add_generation_prompt", False))
+    continued = bool(kwargs.pop("continue_final_message", False))
+    if generation and continued:
+        raise RequestError(
+            "add_generation_prompt and continue_final_message exclude each other",
+            param="continue_final_message",
+        )
+    request = ChatRequest(
+        model=chat_format.name,
+        messages=tuple(map(_message, case["messages"])),
+        tools=_tools(case.get("tools")),
+        template_kwargs=kwargs,
+        add_generation_prompt=generation,
+        continue_final_message=continued,
+    )
+    return chat_format.render(request, _context(chat_format.name, case)).text
+
+
+def parse_with(
+    chat_format: ChatFormat, case: Mapping[str, Any], chunks: Iterable[str]
+) -> dict[str, Any]:
+    """``parse_case`` for a format that is at hand."""
     names = case.get("tools_declared") or _ANY_TOOL
     request = ChatRequest(
-        model=format_name,
+        model=chat_format.name,
         messages=(Message(role="user", content="Hello"),),
         tools=() if case.get("tools") is False else tuple(map(_tool_named, names)),
     )
     prompt = Prompt(starts_in_reasoning=bool(case.get("starts_in_reasoning")))
-    context = _context(format_name, case)
-    reader = AnswerReader(0, _format(format_name).parser(request, context, prompt))
+    context = _context(chat_format.name, case)
+    reader = AnswerReader(0, chat_format.parser(request, context, prompt))
     outputs = [EngineOutput(text=chunk) for chunk in chunks]
     usage = Usage(prompt_tokens=0, completion_tokens=0)
     outputs.append(EngineOutput(finish_reason=case.get("engine_finish", "stop"), usage=usage))
@@ -112,10 +124,6 @@ def parse_case(format_name: str, case: Mapping[str, Any], chunks: Iterable[str])
 @cache
 def _registry() -> Registry:
     return load_plugins()
-
-
-def _format(name: str) -> ChatFormat:
-    return _registry().chat_format(name)
 
 
 def _context(format_name: str, case: Mapping[str, Any]) -> FormatContext:

@@ -22,7 +22,7 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("*/*/pyproject.toml"))
 LAYERS = (
     {"structs"},
     {"errors"},
-    {"rendering", "json_scan", "parsing"},
+    {"rendering", "json_scan", "scanning", "parsing"},
     {"interfaces"},
     {"hookspecs"},
     {"stopping", "template"},

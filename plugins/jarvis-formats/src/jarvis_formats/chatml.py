@@ -126,8 +126,12 @@ def detect(model: ModelInfo) -> bool:
         return False
     if variant_of(model) is not PLAIN:
         return True
-    # Text after a fixed header is a system prompt that only the template itself knows.
-    return not re.search(r"<\|im_start\|>(system|user)(\\n|\n)\s*[^\s'\"{]", template)
+    # Beyond a plain loop, or with text of its own after a header, only the template knows.
+    return not re.search(
+        r"tool|bos_token|trim|strip|raise_exception"
+        r"|<\|im_start\|>(system|user)(\\n|\n)\s*[^\s'\"{]",
+        template,
+    )
 
 
 def scan_call(cursor: Cursor, marker: str) -> Scan[list[Call]]:

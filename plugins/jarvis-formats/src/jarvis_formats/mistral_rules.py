@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jarvis_core import ChatRequest, Message, RequestError, arguments_object, text_of
+from jarvis_core import ChatRequest, Message, RequestError, arguments_object, left_open, text_of
 
 ID_LENGTH = 9
 
@@ -24,6 +24,8 @@ def check_turns(request: ChatRequest, messages: Sequence[Message], first: int) -
         messages: The request's, with roles that the templates know.
         first: Index of the first message that is no system text.
     """
+    if messages:
+        left_open(request, len(messages) - 1)
     wanted = True
     for i, message in enumerate(messages[first:], first):
         if message.role == "tool" or message.tool_calls:

@@ -1,0 +1,123 @@
+"""What a chat template is given: the request as the plain values that such templates expect."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from attrs import evolve, frozen
+
+from jarvis_core.errors import RequestError
+from jarvis_core.rendering import arguments_object, text_of
+from jarvis_core.structs import ChatRequest, FormatContext, Message, TextPart
+
+_CONTENT = r"content['\"\]]*"
+_TESTS_NULL = re.compile(_CONTENT + r"\s+is\s+(not\s+)?none", re.IGNORECASE)
+_TESTS_STRING = re.compile(_CONTENT + r"\s+is\s+(not\s+)?string")
+_LOOPS_OVER_PARTS = re.compile(r"\bin\s+[\w.\[\]'\"]*" + _CONTENT)
+
+
+@frozen(kw_only=True)
+class Shape:
+    """What templates do not agree on; it takes a try to know.
+
+    Attributes:
+        developer: The role that is given for ``developer``.
+        arguments_as_text: The arguments of calls are given as JSON text, not as objects.
+    """
+
+    developer: str = "developer"
+    arguments_as_text: bool = False
+
+
+def shapes(request: ChatRequest) -> list[Shape]:
+    """The shapes to try, in this order."""
+    tries = [Shape()]
+    if any(m.role == "developer" for m in request.messages):
+        tries.append(Shape(developer="system"))
+    if any(m.tool_calls for m in request.messages):
+        tries.append(evolve(tries[-1], arguments_as_text=True))
+    return tries
+
+
+def variables(
+    request: ChatRequest, context: FormatContext, template: str, shape: Shape
+) -> dict[str, Any]:
+    """Everything that the template may use.
+
+    Args:
+        request: The conversation.
+        context: The model, for its special tokens.
+        template: Its source, which tells whether it knows parts and null.
+        shape: How to give what templates do not agree on.
+
+    Raises:
+        RequestError: A message holds what no template can print.
+    """
+    given: dict[str, Any] = dict(request.template_kwargs)
+    if request.reasoning_effort is not None:
+        given.setdefault("reasoning_effort", request.reasoning_effort)
+    return given | {
+        "messages": [
+            _message(m, f"messages[{i}]", template, shape) for i, m in enumerate(request.messages)
+        ],
+        "tools": [tool.spec for tool in request.tools] if request.tools else None,
+        "bos_token": context.model.bos_token or "",
+        "eos_token": context.model.eos_token or "",
+        "add_generation_prompt": request.add_generation_prompt
+        and not request.continue_final_message,
+    }
+
+
+def _message(message: Message, where: str, template: str, shape: Shape) -> dict[str, Any]:
+    role = shape.developer if message.role == "developer" else message.role
+    wire: dict[str, Any] = {"role": role, "content": _content(message, where, template)}
+    for key, value in (
+        ("name", message.name),
+        ("tool_call_id", message.tool_call_id),
+        ("reasoning_content", message.reasoning),
+    ):
+        if value is not None:
+            wire[key] = value
+    if message.tool_calls:
+        wire["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name}}
+            for call in message.tool_calls
+        ]
+        for k, call in enumerate(message.tool_calls):
+            param = f"{where}.tool_calls[{k}].function.arguments"
+            value = arguments_object(call.arguments, param=param)
+            wire["tool_calls"][k]["function"]["arguments"] = (
+                call.arguments if shape.arguments_as_text else value
+            )
+    return wire
+
+
+def _content(message: Message, where: str, template: str) -> Any:
+    """Text; null and parts only where the template knows what to do with them."""
+    if message.content is None:
+        return None if _TESTS_NULL.search(template) else ""
+    text = text_of(message, param=f"{where}.content")
+    if message.role != "user" or not _LOOPS_OVER_PARTS.search(template):
+        return text
+    if not isinstance(message.content, str):
+        return [{"type": "text", "text": p.text} for p in message.content if type(p) is TextPart]
+    return text if _TESTS_STRING.search(template) else [{"type": "text", "text": text}]
+
+
+def leave_open(given: dict[str, Any], mark: str) -> None:
+    """Put a mark at the end of the last message's text, where the prompt is to be cut.
+
+    Raises:
+        RequestError: The last message cannot be continued.
+    """
+    last = given["messages"][-1] if given["messages"] else {"role": None}
+    if last["role"] not in ("assistant", "user") or "tool_calls" in last:
+        raise RequestError(
+            "continue_final_message needs a last message that is text of the assistant",
+            param=f"messages[{len(given['messages']) - 1}]",
+        )
+    if isinstance(last["content"], list):
+        last["content"][-1]["text"] += mark
+    else:
+        last["content"] = (last["content"] or "") + mark

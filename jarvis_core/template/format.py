@@ -1,0 +1,159 @@
+"""The chat format ``template``: whatever the model's own Jinja template prints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jarvis_core.errors import ConfigError, JarvisError, RequestError
+from jarvis_core.interfaces import DeltaParser
+from jarvis_core.parsing import TextParser
+from jarvis_core.rendering import PromptBuilder, text_of
+from jarvis_core.structs import ChatRequest, Constraint, FormatContext, Prompt
+from jarvis_core.template.conversation import Shape, leave_open, shapes, variables
+from jarvis_core.template.helper import RenderError, TemplateHelper
+from jarvis_core.template.marks import Marker, control_tokens, unused_characters
+
+# Texts that end a turn in every template that holds them.
+_END_OF_TURN = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_turn|>",
+    "<end_of_turn>",
+    "<|END_OF_TURN_TOKEN|>",
+)
+
+
+class TemplateFormat:
+    """Renders with the template that came with the model; answers are plain text.
+
+    Attributes:
+        name: ``template``.
+        blocking: ``render`` waits for another process, two seconds at most: call it in a thread.
+    """
+
+    name = "template"
+    blocking = True
+
+    def __init__(self, helper: TemplateHelper | None = None) -> None:
+        """Render in a helper process, which is started for the first prompt."""
+        self._helper = helper or TemplateHelper()
+
+    def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+        """The prompt that the template prints.
+
+        Raises:
+            RequestError: The template refuses the conversation or fails on it, takes too long or
+                too much memory; or the model has none.
+            ConfigError: The template is not Jinja.
+        """
+        template = context.model.chat_template
+        if not template:
+            raise RequestError(
+                f"model {context.model.name!r} has no chat template of its own: set its "
+                f"chat_format (JARVIS_MODEL_CHAT_FORMAT, or in [models.{context.model.name}])",
+                param="model",
+            )
+        lost: RenderError | None = None
+        for shape in shapes(request):
+            try:
+                prompt = self._render(request, context, template, shape)
+            except RenderError as error:
+                lost = error
+                if error.kind not in ("failed", "refused"):
+                    break
+            else:
+                if _developers_are_in(prompt, request):
+                    return prompt
+        raise _explained(lost, context)
+
+    def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
+        """A parser to which all text is content."""
+        return TextParser()
+
+    def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
+        """None: how a call is written is known to the template's author only."""
+        return None
+
+    def close(self) -> None:
+        """End the helper process."""
+        self._helper.close()
+
+    def _render(
+        self, request: ChatRequest, context: FormatContext, template: str, shape: Shape
+    ) -> Prompt:
+        given = variables(request, context, template, shape)
+        before, after, cut = unused_characters(template + json.dumps(given, ensure_ascii=False), 3)
+        if request.continue_final_message:
+            leave_open(given, cut + " ")
+        now = context.now.isoformat()
+        text = _up_to(cut, self._helper.render(template, given, now=now), request)
+        out = PromptBuilder()
+        stop = [t for t in _END_OF_TURN if t in template]
+        tokens = control_tokens(context.model.control_tokens)
+        marker = Marker(tokens, before, after) if tokens else None
+        marked = _marked(marker, given) if marker else given
+        if marker is None or not marker.marked:
+            return out.scaffold(text).build(stop=stop)
+        again = _up_to(cut, self._helper.render(template, marked, now=now), request)
+        if marker.unmark(again) != text:
+            raise RequestError(
+                "the conversation holds the text of a control token, and the model's chat template "
+                "does not let it be told from its own: leave it out",
+                param="messages",
+            )
+        marker.build(again, out)
+        return out.build(stop=stop)
+
+
+def _marked(marker: Marker, given: dict[str, Any]) -> dict[str, Any]:
+    own = {"bos_token", "eos_token"}
+    return {key: value if key in own else marker.mark(value) for key, value in given.items()}
+
+
+def _up_to(cut: str, text: str, request: ChatRequest) -> str:
+    """The text before the mark at the end of the message that is to be continued.
+
+    The mark has a space behind it. Where that is gone, the template strips its messages, and what
+    it would have stripped before the mark goes too.
+    """
+    if not request.continue_final_message:
+        return text
+    kept, found, rest = text.rpartition(cut)
+    if not found:
+        raise RequestError(
+            "the model's chat template does not print the last message, which is to be continued",
+            param=f"messages[{len(request.messages) - 1}]",
+        )
+    if rest.startswith(" "):
+        return kept
+    last = text_of(request.messages[-1])
+    return kept.removesuffix(last[len(last.rstrip()) :] if last.strip() else "")
+
+
+def _developers_are_in(prompt: Prompt, request: ChatRequest) -> bool:
+    """Whether the template printed what a developer says; many know no such role."""
+    texts = (text_of(m).strip() for m in request.messages if m.role == "developer")
+    return all(text in prompt.text for text in texts)
+
+
+_WORDS = {
+    "refused": "refuses this conversation",
+    "failed": "fails on this conversation",
+    "time": "takes too long",
+    "memory": "takes too much memory",
+    "size": "prints too long a prompt",
+    "syntax": "cannot be compiled",
+}
+
+
+def _explained(error: RenderError | None, context: FormatContext) -> JarvisError:
+    if error is None:
+        error = RenderError("failed", "it does not print messages of role developer")
+    words = _WORDS.get(error.kind, _WORDS["failed"])
+    detail = f": {error.message}" if error.message else ""
+    message = f"the chat template of model {context.model.name!r} {words}{detail}"
+    if error.kind == "syntax":
+        return ConfigError(f"{message}; set another chat_format for it")
+    return RequestError(message, param="messages")

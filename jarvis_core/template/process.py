@@ -1,0 +1,181 @@
+"""The process that compiles and renders chat templates, and nothing else.
+
+A template comes with a model and is not ours: the sandbox keeps it from reaching out, and limits of
+the operating system keep it from taking the engine host's time and memory. This file is run by its
+path, as a script, and imports only jinja2, so that it starts quickly and knows nothing.
+
+Frames, in both directions, over the socket that is its standard input: four bytes of length, then
+JSON. It says ``{"ready": true}``, then answers each ``{"template", "variables", "now"}`` with
+``{"text"}`` or ``{"error", "message"}``. It ends when the other side closes, or when its parent is
+gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+MEMORY_LIMIT = 512 << 20  # bytes
+SIZE_LIMIT = 16 << 20  # characters of a prompt
+CPU_SECONDS = 3  # of one job; the other side gives up sooner, this counts when it is gone
+POLL_SECONDS = 5.0  # between two looks whether the parent still lives
+
+
+class RefusalError(Exception):
+    """What a template raises with ``raise_exception``."""
+
+
+def main() -> None:
+    """Serve until the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+    sys.path[:] = json.loads(sys.argv[1])
+    compiled = _compiler()
+    _limit_resources()
+    with socket.socket(fileno=0) as peer:
+        _send(peer, {"ready": True})
+        while (job := _receive(peer, parent)) is not None:
+            _limit_cpu()
+            _send(peer, _answer(compiled, job))
+
+
+def _answer(compiled: Callable[[str], Any], job: dict[str, Any]) -> dict[str, Any]:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        template = compiled(job["template"])
+    except TemplateSyntaxError as error:
+        return {"error": "syntax", "message": f"line {error.lineno}: {error.message}"}
+    except MemoryError:
+        return {"error": "memory", "message": ""}
+    except Exception as error:
+        return {"error": "syntax", "message": _brief(error)}
+    now = datetime.fromisoformat(job["now"])
+    try:
+        text = template.render(job["variables"], strftime_now=now.strftime)
+    except RefusalError as error:
+        return {"error": "refused", "message": str(error)[:500]}
+    except MemoryError:
+        return {"error": "memory", "message": ""}
+    except Exception as error:
+        return {"error": "failed", "message": _brief(error)}
+    if len(text) > SIZE_LIMIT:
+        return {"error": "size", "message": ""}
+    return {"text": text}
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _compiler() -> Callable[[str], Any]:
+    """A function that compiles a template, or knows it already."""
+    from functools import lru_cache
+
+    from jinja2 import nodes
+    from jinja2.ext import Extension
+    from jinja2.parser import Parser
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """``{% generation %}`` marks what a model wrote, for training; its body is printed."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Parser) -> nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body, lineno=line)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    return lru_cache(maxsize=8)(environment.from_string)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _raise_exception(message: object) -> None:
+    raise RefusalError(message)
+
+
+def _limit_resources() -> None:
+    limits = [
+        (resource.RLIMIT_AS, MEMORY_LIMIT),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, 64),
+    ]
+    for kind, limit in limits:
+        with contextlib.suppress(ValueError, OSError):  # macOS knows not all of them
+            resource.setrlimit(kind, (limit, limit))
+
+
+def _limit_cpu() -> None:
+    seconds = int(time.process_time()) + CPU_SECONDS + 1
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+
+
+def _send(peer: socket.socket, message: dict[str, Any]) -> None:
+    body = json.dumps(message).encode()
+    peer.settimeout(None)
+    peer.sendall(len(body).to_bytes(4, "big") + body)
+
+
+def _receive(peer: socket.socket, parent: int) -> dict[str, Any] | None:
+    peer.settimeout(POLL_SECONDS)
+    data = b""
+    while not data:
+        try:
+            data = peer.recv(4)
+        except TimeoutError:
+            if os.getppid() != parent:
+                return None
+            continue
+        if not data:
+            return None
+    data += _exactly(peer, 4 - len(data))
+    job: dict[str, Any] = json.loads(_exactly(peer, int.from_bytes(data, "big")))
+    return job
+
+
+def _exactly(peer: socket.socket, count: int) -> bytes:
+    pieces = []
+    while count:
+        piece = peer.recv(min(count, 1 << 20))
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(OSError, EOFError):
+        main()

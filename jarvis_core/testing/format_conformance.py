@@ -1,0 +1,206 @@
+"""What every chat format has to do, as tests to inherit.
+
+A plugin's test file::
+
+    class TestShout(ChatFormatConformance):
+        raw_answers = ["<call>get_weather</call>"]
+
+        @pytest.fixture
+        def chat_format(self):
+            return ShoutFormat()
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from attrs import evolve
+
+from jarvis_core.errors import RequestError
+from jarvis_core.interfaces import ChatFormat
+from jarvis_core.structs import (
+    Capabilities,
+    ChatRequest,
+    Constraint,
+    FormatContext,
+    Message,
+    ModelInfo,
+    Prompt,
+    SegmentKind,
+    ToolChoice,
+)
+from jarvis_core.testing.format_samples import (
+    CONTROL_TOKENS,
+    RAW_ANSWERS,
+    WEATHER,
+    chat,
+    conversations,
+    mangled,
+    odd_conversations,
+    plain_texts,
+    random_chunkings,
+    random_chunks,
+)
+from jarvis_core.testing.formats import parse_with, render_with
+from jarvis_core.testing.goldens import Case, chunkings, parse_agrees, render_agrees
+
+
+class ChatFormatConformance:
+    """Inherit, and give a fixture ``chat_format``.
+
+    Attributes:
+        model: The model that the format is tried with. Its control tokens are those that no text
+            of a user may turn into.
+        raw_answers: Raw answers in the format's own syntax, to be cut in every way.
+        render_goldens: Golden cases of prompts, see ``jarvis_core.testing.goldens``.
+        parse_goldens: Golden cases of answers.
+    """
+
+    model: ClassVar[ModelInfo] = ModelInfo(
+        name="conformance",
+        source="conformance",
+        engine="none",
+        context_length=8192,
+        capabilities=Capabilities(),
+        control_tokens=CONTROL_TOKENS,
+    )
+    raw_answers: ClassVar[Sequence[str]] = ()
+    render_goldens: ClassVar[Sequence[Case]] = ()
+    parse_goldens: ClassVar[Sequence[Case]] = ()
+
+    @property
+    def context(self) -> FormatContext:
+        """The context of every rendering here."""
+        return FormatContext(model=self.model, now=datetime(2025, 1, 2))
+
+    # -- rendering -------------------------------------------------------------------------
+
+    def test_its_name_is_what_an_operator_can_write(self, chat_format: ChatFormat) -> None:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*", chat_format.name)
+
+    def test_rendering_is_pure(self, chat_format: ChatFormat) -> None:
+        for request in conversations("Hello"):
+            before = copy.deepcopy(request)
+            first = self._render(chat_format, request)
+            assert self._render(chat_format, request) == first
+            assert request == before, "render changed the request"
+
+    def test_a_simple_chat_is_rendered(self, chat_format: ChatFormat) -> None:
+        prompt = chat_format.render(chat("Where is the harbour?"), self.context)
+        assert "Where is the harbour?" in prompt.text
+        assert all(isinstance(stop, str) and stop for stop in prompt.stop)
+
+    def test_what_is_not_rendered_is_refused_as_a_request_error(
+        self, chat_format: ChatFormat
+    ) -> None:
+        for request in odd_conversations():
+            self._render(chat_format, request)
+
+    def test_no_message_is_lost(self, chat_format: ChatFormat) -> None:
+        for request in conversations("qwertz"):
+            prompt = self._render(chat_format, request)
+            if prompt is not None:
+                for message in request.messages:
+                    assert _text(message).strip() in prompt.text, message
+
+    def test_control_tokens_of_a_user_stay_text(self, chat_format: ChatFormat) -> None:
+        tokens = self.model.control_tokens
+        for token in tokens:
+            harmless = [self._render(chat_format, r) for r in conversations("a word")]
+            smuggled = [self._render(chat_format, r) for r in conversations(f"a {token} word")]
+            assert any(smuggled), "every conversation is refused"
+            for one, other in zip(harmless, smuggled, strict=True):
+                if one is not None and other is not None:
+                    assert _control(one, tokens) == _control(other, tokens), token
+
+    def test_golden_prompts_are_equal(self, chat_format: ChatFormat) -> None:
+        for case in self.render_goldens:
+            outcome = _outcome(chat_format, case)
+            assert render_agrees(case, outcome), (case["name"], outcome)
+
+    # -- parsing ---------------------------------------------------------------------------
+
+    def test_where_an_answer_is_cut_carries_no_meaning(self, chat_format: ChatFormat) -> None:
+        for raw in (*RAW_ANSWERS, *self.raw_answers):
+            whole = self._parse(chat_format, [raw])
+            for chunks in (*chunkings(raw), *random_chunkings(raw, 20)):
+                assert self._parse(chat_format, chunks) == whole, chunks
+
+    def test_every_answer_has_its_own_parser(self, chat_format: ChatFormat) -> None:
+        request, context = chat("Hello", tools=(WEATHER,)), self.context
+        prompt = chat_format.render(request, context)
+        for raw in (*RAW_ANSWERS, *self.raw_answers):
+            for cut in (len(raw) // 2, len(raw) - 1):
+                first, second = (chat_format.parser(request, context, prompt) for _ in range(2))
+                list(first.feed(raw[:cut]))
+                alone = [*second.feed("two"), *second.finish()]
+                assert "".join(d.content + d.reasoning for d in alone) == "two"
+
+    def test_plain_text_comes_back_to_the_character(self, chat_format: ChatFormat) -> None:
+        for raw in plain_texts():
+            for tools in (True, False):
+                result = self._parse(chat_format, random_chunks(raw, random.Random(1)), tools)
+                text = (result["reasoning"] or "") + (result["content"] or "")
+                assert text == raw
+                assert not result["tool_calls"]
+
+    def test_no_word_of_an_answer_is_lost(self, chat_format: ChatFormat) -> None:
+        for raw in mangled((*RAW_ANSWERS, *self.raw_answers)):
+            result = self._parse(chat_format, [raw])
+            for number in re.findall(r"\d{4,}", raw):
+                assert number in str(result), (number, raw)
+
+    def test_golden_answers_are_parsed(self, chat_format: ChatFormat) -> None:
+        for case in self.parse_goldens:
+            for chunks in chunkings(case["raw"]):
+                result = parse_with(chat_format, case, chunks)
+                assert parse_agrees(case, result), (case["name"], chunks, result)
+
+    # -- constraints -----------------------------------------------------------------------
+
+    def test_a_forced_choice_gives_a_constraint_or_none(self, chat_format: ChatFormat) -> None:
+        for choice in (ToolChoice(mode="required"), ToolChoice(mode="named", name="get_weather")):
+            request = evolve(chat("Hello", tools=(WEATHER,)), tool_choice=choice)
+            constraint = chat_format.tool_grammar(request, self.context)
+            assert constraint is None or isinstance(constraint, Constraint)
+
+    def _render(self, chat_format: ChatFormat, request: ChatRequest) -> Prompt | None:
+        """The prompt, None where the format refuses."""
+        try:
+            return chat_format.render(request, self.context)
+        except RequestError:
+            return None
+
+    def _parse(
+        self, chat_format: ChatFormat, chunks: Sequence[str], tools: bool = True
+    ) -> dict[str, Any]:
+        result = parse_with(chat_format, {"engine_finish": "stop", "tools": tools}, chunks)
+        for call in result["tool_calls"]:
+            call.pop("id")  # the core makes it up where the model wrote none
+        return result
+
+
+def _outcome(chat_format: ChatFormat, case: Case) -> str | Exception:
+    try:
+        return render_with(chat_format, case)
+    except RequestError as error:
+        return error
+
+
+def _text(message: Message) -> str:
+    return message.content if isinstance(message.content, str) else ""
+
+
+def _control(prompt: Prompt, tokens: Sequence[str]) -> Counter[str]:
+    """How often each control token stands where it would become one."""
+    found: Counter[str] = Counter()
+    for segment in prompt.segments:
+        if segment.kind is SegmentKind.SCAFFOLD:
+            found.update({token: segment.text.count(token) for token in tokens})
+    return +found

@@ -1,0 +1,138 @@
+"""Prompts are built of who wrote what, and cut for a tokenizer so that users write no tokens."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jarvis_core import (
+    ChatRequest,
+    Control,
+    MediaPart,
+    Message,
+    Prompt,
+    PromptBuilder,
+    RequestError,
+    Segment,
+    SegmentKind,
+    TextPart,
+    ToolCall,
+    arguments_object,
+    developer_as_system,
+    left_open,
+    prompt_runs,
+    text_of,
+    tojson,
+)
+
+TOKENS = ("<s>", "<sep>", "<sep>x")
+
+
+def test_neighbours_of_one_kind_become_one_segment() -> None:
+    prompt = PromptBuilder().scaffold("a").scaffold("b").content("").content("c").build()
+    assert prompt.segments == (
+        Segment(kind=SegmentKind.SCAFFOLD, text="ab"),
+        Segment(kind=SegmentKind.CONTENT, text="c"),
+    )
+    assert prompt.text == "abc"
+
+
+def test_control_tokens_of_the_scaffold_split_runs_and_those_of_users_do_not() -> None:
+    prompt = PromptBuilder().scaffold("<s>[").content("a<sep>b").scaffold("]<sep>x").build()
+    assert list(prompt_runs(prompt, TOKENS)) == [Control("<s>"), "[a<sep>b]", Control("<sep>x")]
+
+
+def test_a_token_half_written_by_a_user_is_no_token() -> None:
+    prompt = PromptBuilder().content("<se").scaffold("p>").build()
+    assert list(prompt_runs(prompt, TOKENS)) == ["<sep>"]
+
+
+def test_without_control_tokens_all_text_is_one_run() -> None:
+    prompt = PromptBuilder().scaffold("<s>").content("a").build()
+    assert list(prompt_runs(prompt, ())) == ["<s>a"]
+
+
+def test_media_have_no_run() -> None:
+    media = Segment(kind=SegmentKind.MEDIA, text="data:")
+    with pytest.raises(ValueError, match="media"):
+        list(prompt_runs(Prompt(segments=(media,)), TOKENS))
+
+
+@given(pieces=st.lists(st.tuples(st.booleans(), st.text(st.sampled_from("<s>epx ")))))
+@settings(max_examples=200, deadline=None)
+def test_runs_lose_no_text_and_take_no_token_from_a_user(pieces: list[tuple[bool, str]]) -> None:
+    builder = PromptBuilder()
+    for scaffold, text in pieces:
+        (builder.scaffold if scaffold else builder.content)(text)
+    prompt = builder.build()
+    runs = list(prompt_runs(prompt, TOKENS))
+    texts = [run.text if isinstance(run, Control) else run for run in runs]
+    assert "".join(texts) == prompt.text
+    scaffold_text = "\0".join(s.text for s in prompt.segments if s.kind is SegmentKind.SCAFFOLD)
+    controls = [run.text for run in runs if isinstance(run, Control)]
+    assert all(scaffold_text.count(token) >= controls.count(token) for token in TOKENS)
+
+
+def test_parts_are_joined_and_nothing_is_the_empty_text() -> None:
+    parts = (TextPart(text="a"), TextPart(text="b"))
+    assert text_of(Message(role="user", content=parts)) == "a\nb"
+    assert text_of(Message(role="user", content=parts), separator="") == "ab"
+    assert text_of(Message(role="user")) == ""
+    assert text_of(Message(role="user", content="c")) == "c"
+
+
+def test_a_part_that_is_no_text_is_refused_by_place() -> None:
+    picture = Message(role="user", content=(MediaPart(kind="image", url="data:"),))
+    with pytest.raises(RequestError, match="not image") as caught:
+        text_of(picture, param="messages[3].content")
+    assert caught.value.param == "messages[3].content"
+
+
+def test_json_is_printed_as_templates_print_it() -> None:
+    value = {"b": "<é>", "a": [1, None, True]}
+    assert tojson(value) == '{"b": "<é>", "a": [1, null, true]}'
+    assert tojson([1], indent=4) == "[\n    1\n]"
+
+
+def test_arguments_are_decoded() -> None:
+    assert arguments_object('{"b": 1, "a": "\\u00e9"}') == {"b": 1, "a": "é"}
+    assert arguments_object("") == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "NaN", '{"x": -Infinity}', "1e999", '"\\ud800"', "[" * 100_000, "9" * 5000],
+)
+def test_arguments_that_cannot_be_printed_again_are_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="not valid JSON") as caught:
+        arguments_object(text, param="here")
+    assert caught.value.param == "here"
+
+
+def test_a_developer_speaks_as_system_where_that_is_all_a_template_knows() -> None:
+    user = Message(role="user", content="u")
+    messages = developer_as_system((Message(role="developer", content="d", name="n"), user))
+    assert messages == (Message(role="system", content="d", name="n"), user)
+
+
+def test_only_the_last_message_is_left_open() -> None:
+    user, answer = Message(role="user", content="u"), Message(role="assistant", content="a")
+    request = ChatRequest(model="m", messages=(user, answer), continue_final_message=True)
+    assert [left_open(request, i) for i in (0, 1)] == [False, True]
+    assert not left_open(ChatRequest(model="m", messages=(user,)), 0)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        Message(role="system", content="s"),
+        Message(role="tool", content="t"),
+        Message(role="assistant", tool_calls=(ToolCall(id="1", name="f", arguments="{}"),)),
+    ],
+)
+def test_what_is_no_text_of_a_speaker_cannot_be_continued(last: Message) -> None:
+    request = ChatRequest(model="m", messages=(last,), continue_final_message=True)
+    with pytest.raises(RequestError) as caught:
+        left_open(request, 0)
+    assert caught.value.param == "messages[0]"
