@@ -222,6 +222,7 @@ class _Reader:
         data, at, last = self._data, self._at, len(self._data) - 8
         for _ in range(count):
             if at > last:
+                at = last + 9  # after the end, which _take refuses
                 break
             at += 8 + length(data, at)[0]
         self._take(at - self._at)

@@ -27,6 +27,9 @@ _EMPTY = ("failed to load model",)
 _MISLEADING = b"possible training context overflow"
 """Said of the whole KV cache, which several sequences share; the engine warns where it is true."""
 
+_kept: list[Any] = []
+"""Callbacks that llama.cpp may call: one that is collected would end the process."""
+
 
 class LlamaLog:
     """Receives llama.cpp's log lines, from any of its threads."""
@@ -46,6 +49,8 @@ class LlamaLog:
         self._threshold = _THRESHOLDS[log_level]
         _log.setLevel(self._threshold)
         self._problems.clear()
+        if self._callback not in _kept:
+            _kept.append(self._callback)
         lib.llama_log_set(self._callback, ctypes.c_void_p(0))
 
     def reason(self) -> str:

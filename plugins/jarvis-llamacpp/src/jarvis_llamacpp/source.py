@@ -42,8 +42,8 @@ def find_weights(model: ModelSpec) -> Weights:
     """
     try:
         return _check(_locate(model.path))
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ModelSourceError(
             f"{model.path}: cannot be read: {reason}; check the path and its permissions"
         ) from error
@@ -64,7 +64,11 @@ def _locate(source: str) -> Path:
             f"{source}: there is no such file or directory; "
             "JARVIS_MODEL_NAME takes the path of a GGUF file"
         )
-    return _in_directory(path) if path.is_dir() else path
+    if path.is_dir():
+        return _in_directory(path)
+    if not path.is_file():
+        raise ModelSourceError(f"{source}: this is no regular file; name a GGUF file")
+    return path
 
 
 def _in_directory(folder: Path) -> Path:

@@ -1,0 +1,482 @@
+"""What each step computes, without a model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from jarvis_llamacpp.scheduler import Plan, Scheduler
+from jarvis_llamacpp.sequence import Sequence
+
+Cell = tuple[int, int]  # position and token
+
+
+class Memory:
+    """llama.cpp's unified KV cache: sequences of cells, some of them shared."""
+
+    def __init__(self, cells: int, *, partial: bool = True, saves: bool = True) -> None:
+        self.total = cells
+        self.partial = partial
+        self.saves = saves
+        self.sequences: dict[int, list[list[int]]] = {}
+        self.saved = 0
+
+    @property
+    def used(self) -> int:
+        return len(set().union(*(map(id, cells) for cells in self.sequences.values())))
+
+    def tokens(self, seq: int) -> list[int]:
+        return [cell[0] for cell in self.sequences.get(seq, [])]
+
+    def write(self, seq: int, start: int, tokens: Iterable[int]) -> None:
+        cells = self.sequences.setdefault(seq, [])
+        assert len(cells) == start, "positions must be consecutive"
+        cells.extend([int(token)] for token in tokens)
+        assert self.used <= self.total, "more cells than there are"
+
+    def remove(self, seq: int, start: int) -> bool:
+        if start and not self.partial:
+            return False
+        del self.sequences.setdefault(seq, [])[start:]
+        return True
+
+    def copy(self, source: int, target: int, end: int) -> None:
+        assert not self.sequences.get(target), "the target must be empty"
+        self.sequences[target] = self.sequences[source][:end]
+
+    def save(self, seq: int) -> npt.NDArray[np.uint8] | None:
+        self.saved += 1
+        tokens = np.asarray(self.tokens(seq), np.int32)
+        return tokens.view(np.uint8) if self.saves else None
+
+    def restore(self, seq: int, state: npt.NDArray[np.uint8]) -> bool:
+        assert not self.sequences.get(seq), "the target must be empty"
+        self.write(seq, 0, state.view(np.int32).tolist())
+        return True
+
+
+class Engine:
+    """A scheduler with a memory; the next token of a sequence depends on all before it."""
+
+    def __init__(
+        self,
+        *,
+        sequences: int = 4,
+        kv_size: int = 4096,
+        context_length: int = 1024,
+        n_batch: int = 128,
+        partial: bool = True,
+        saves: bool = True,
+    ) -> None:
+        self.memory = Memory(kv_size, partial=partial, saves=saves)
+        self.n_batch = n_batch
+        self.scheduler: Scheduler[Sequence] = Scheduler(
+            self.memory,
+            sequences=sequences,
+            kv_size=kv_size,
+            context_length=context_length,
+            n_batch=n_batch,
+            partial_reuse=partial,
+        )
+        self.most: dict[Sequence, int] = {}
+        self.arrivals = 0
+        self.begun: list[Sequence] = []
+
+    def add(
+        self,
+        prompt: Iterable[int],
+        *,
+        most: int = 4,
+        priority: int = 0,
+        salt: str | None = None,
+        stride: int = 1,
+    ) -> Sequence:
+        ids = np.fromiter(prompt, np.int32)
+        tokens = np.zeros(len(ids) + most, np.int32)
+        tokens[: len(ids)] = ids
+        self.arrivals += 1
+        sequence = Sequence(
+            tokens=tokens,
+            prompt_length=len(ids),
+            length=len(ids),
+            order=(priority, self.arrivals),
+            salt=salt,
+            stride=stride,
+        )
+        self.most[sequence] = len(tokens)
+        self.scheduler.add(sequence)
+        return sequence
+
+    def step(self) -> Plan[Sequence]:
+        plan = self.scheduler.schedule()
+        work = [(c.sequence, c.count) for c in plan.chunks] + [(s, 1) for s in plan.singles]
+        assert sum(count for _, count in work) <= self.n_batch
+        for sequence, count in work:
+            start = sequence.computed
+            self.memory.write(sequence.seq, start, sequence.tokens[start : start + count])
+            if sequence not in self.begun:
+                self.begun.append(sequence)
+        self.scheduler.commit(plan)
+        self.check()
+        for sequence in [c.sequence for c in plan.chunks if c.last] + plan.singles:
+            sequence.append(next_token(sequence))
+            if sequence.length == self.most[sequence]:
+                self.finish(sequence)
+        return plan
+
+    def finish(self, sequence: Sequence) -> None:
+        del self.most[sequence]
+        self.scheduler.finish(sequence)
+
+    def check(self) -> None:
+        """Books and memory agree, and the memory holds what it should."""
+        ledger = self.scheduler.cache.ledger
+        assert ledger.total - ledger.free == self.memory.used
+        for slot in self.scheduler.cache.slots:
+            held = self.memory.tokens(slot.seq)
+            assert ledger.length(slot.seq) == len(held)
+            assert held == slot.tokens[: len(held)].tolist()
+        for sequence in self.scheduler.running:
+            assert self.memory.tokens(sequence.seq) == sequence.tokens[: sequence.computed].tolist()
+
+    def run(self, limit: int = 2000) -> int:
+        for steps in range(limit):
+            if not self.step():
+                assert not self.scheduler.waiting
+                return steps
+        raise AssertionError("it never ends")
+
+
+def next_token(sequence: Sequence) -> int:
+    return int(sequence.tokens[: sequence.length].sum() * 31 + sequence.length) % 997 + 1000
+
+
+def expected(prompt: Iterable[int], most: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(most):
+        tokens.append((sum(tokens) * 31 + len(tokens)) % 997 + 1000)
+    return tokens
+
+
+def test_a_prompt_is_read_in_one_chunk_if_it_fits_in_a_step() -> None:
+    engine = Engine(n_batch=128)
+    sequence = engine.add(range(100))
+    plan = engine.step()
+
+    assert [(c.sequence, c.count, c.last) for c in plan.chunks] == [(sequence, 100, True)]
+
+
+def test_a_long_prompt_is_read_in_chunks_that_end_at_whole_tiles() -> None:
+    engine = Engine(n_batch=100)
+    engine.add(range(300))
+    counts = [engine.step().chunks[0].count for _ in range(5)]
+
+    assert counts == [64, 64, 64, 64, 44]
+
+
+def test_generation_goes_on_beside_a_long_prompt() -> None:
+    engine = Engine(n_batch=128)
+    writer = engine.add(range(10), most=20)
+    engine.step()
+    engine.add(range(500, 1000), most=2)
+    plans = [engine.step() for _ in range(4)]
+
+    assert [plan.singles for plan in plans] == [[writer]] * 4
+    assert all(plan.chunks for plan in plans)
+
+
+def test_a_short_prompt_is_read_beside_a_long_one() -> None:
+    engine = Engine(n_batch=128)
+    engine.add(range(500), most=2)
+    engine.step()
+    short = engine.add(range(600, 630), most=2)
+    plan = engine.step()
+
+    assert (short, 30) in [(c.sequence, c.count) for c in plan.chunks]
+
+
+def test_a_stream_of_short_prompts_does_not_stop_a_long_one() -> None:
+    engine = Engine(n_batch=128)
+    long = engine.add(range(640), most=2)
+    for i in range(10):
+        engine.add(range(1000 * i, 1000 * i + 120), most=1)
+        engine.step()
+
+    assert long.computed >= 640
+
+
+def test_sequences_begin_in_the_order_of_priority_then_arrival() -> None:
+    engine = Engine(sequences=1)
+    late = engine.add([1, 2, 3], priority=1)
+    first, second = engine.add([4, 5, 6]), engine.add([7, 8, 9])
+    engine.run()
+
+    assert engine.begun == [first, second, late]
+
+
+def test_no_more_sequences_run_than_there_are_slots() -> None:
+    engine = Engine(sequences=3)
+    for i in range(8):
+        engine.add(range(100 * i, 100 * i + 20))
+    engine.step()
+
+    assert len(engine.scheduler.running) == 3
+    assert len(engine.scheduler.waiting) == 5
+    engine.run()
+
+
+def test_the_prefix_of_a_finished_sequence_is_reused_in_place() -> None:
+    engine = Engine()
+    engine.add(range(100), most=3)
+    engine.run()
+    follower = engine.add([*range(100), *range(200, 220)])
+    engine.run()
+
+    assert follower.cached == 100
+    assert follower.tokens.tolist() == expected([*range(100), *range(200, 220)], 4)
+
+
+def test_the_prefix_of_a_running_sequence_is_shared() -> None:
+    engine = Engine()
+    leader = engine.add(range(100), most=30)
+    engine.step()
+    follower = engine.add([*range(90), *range(200, 220)], most=30)
+    engine.step()
+
+    assert follower.cached == 90
+    assert engine.memory.used < leader.computed + follower.computed
+    engine.run()
+
+
+def test_a_short_common_prefix_is_not_worth_sharing() -> None:
+    engine = Engine()
+    engine.add(range(100))
+    engine.run()
+    other = engine.add([*range(8), *range(200, 220)])
+    engine.run()
+
+    assert other.cached == 0
+
+
+def test_at_least_one_token_of_a_prompt_is_computed() -> None:
+    engine = Engine()
+    engine.add(range(100))
+    engine.run()
+    again = engine.add(range(100))
+    engine.run()
+
+    assert again.cached == 99
+
+
+def test_a_stride_reuses_whole_tiles_only() -> None:
+    engine = Engine()
+    engine.add(range(150))
+    engine.run()
+    again = engine.add(range(150), stride=64)
+    engine.run()
+
+    assert again.cached == 128
+
+
+def test_prefixes_are_not_shared_across_salts() -> None:
+    engine = Engine()
+    engine.add(range(100), salt="a")
+    engine.run()
+    other, same = engine.add(range(100), salt="b"), engine.add(range(100), salt="a")
+    engine.run()
+
+    assert (other.cached, same.cached) == (0, 99)
+
+
+def test_a_prefix_that_is_being_computed_is_waited_for() -> None:
+    engine = Engine(sequences=8, n_batch=128)
+    crowd = [engine.add([*range(400), 1000 + i], most=2) for i in range(6)]
+    first = engine.step()
+    engine.run()
+
+    assert [c.sequence for c in first.chunks] == crowd[:1]
+    assert [s.cached for s in crowd] == [0] + [400] * 5
+
+
+def test_waiting_for_a_prefix_ends_when_its_sequence_ends() -> None:
+    engine = Engine(sequences=8, n_batch=128)
+    leader = engine.add([*range(400), 1000])
+    follower = engine.add([*range(400), 1001])
+    engine.step()
+    engine.finish(leader)
+    engine.run()
+
+    assert follower.cached == 128
+    assert follower.tokens.tolist() == expected([*range(400), 1001], 4)
+
+
+def test_who_waits_for_a_prefix_lets_others_pass() -> None:
+    engine = Engine(sequences=8, n_batch=128)
+    engine.add([*range(400), 1000])
+    engine.add([*range(400), 1001])
+    other = engine.add(range(600, 610))
+    plan = engine.step()
+
+    assert other in [c.sequence for c in plan.chunks]
+
+
+def test_kept_prefixes_are_given_up_when_cells_are_needed() -> None:
+    engine = Engine(kv_size=512, context_length=512)
+    engine.add(range(300))
+    engine.run()
+    engine.add(range(1000, 1400))
+    engine.run()
+
+    assert engine.memory.used <= 512
+
+
+def test_a_prompt_waits_until_it_fits_beside_what_runs() -> None:
+    engine = Engine(kv_size=512, context_length=512, n_batch=512)
+    engine.add(range(300), most=3)
+    engine.step()
+    waiting = engine.add(range(1000, 1300))
+    engine.step()
+
+    assert engine.scheduler.waiting == [waiting]
+    engine.run()
+    assert waiting.tokens.tolist() == expected(range(1000, 1300), 4)
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_sequences_that_outgrow_the_cache_make_room_and_come_back(saves: bool) -> None:
+    engine = Engine(kv_size=512, context_length=512, n_batch=512, saves=saves)
+    prompts = [range(1000 * i, 1000 * i + 50) for i in range(4)]
+    sequences = [engine.add(prompt, most=200) for prompt in prompts]
+    engine.run()
+
+    assert engine.memory.saved > 0
+    for sequence, prompt in zip(sequences, prompts, strict=True):
+        assert sequence.tokens.tolist() == expected(prompt, 200)
+
+
+def test_the_oldest_sequence_never_makes_room() -> None:
+    engine = Engine(kv_size=512, context_length=512, n_batch=512)
+    oldest = engine.add(range(50), most=300)
+    for i in range(1, 4):
+        engine.add(range(1000 * i, 1000 * i + 50), most=300)
+    steps = 0
+    while oldest in engine.most:
+        engine.step()
+        steps += 1
+
+    assert steps == 300
+
+
+def test_without_partial_reuse_only_whole_sequences_are_continued() -> None:
+    engine = Engine(partial=False)
+    first = engine.add(range(100), most=3)
+    engine.run()
+    whole = first.tokens[: first.length - 1].tolist()
+    branching, going_on = engine.add([*range(90), 500]), engine.add([*whole, 501, 502])
+    engine.run()
+
+    assert (branching.cached, going_on.cached) == (0, len(whole))
+
+
+def test_a_waiting_sequence_can_be_taken_back() -> None:
+    engine = Engine(sequences=1)
+    engine.add(range(20))
+    waiting = engine.add(range(100, 120))
+    engine.step()
+    engine.finish(waiting)
+    engine.run()
+
+    assert waiting not in engine.begun
+
+
+def test_a_long_prompt_can_be_taken_back_between_chunks() -> None:
+    engine = Engine(n_batch=64)
+    long = engine.add(range(500))
+    engine.step()
+    engine.finish(long)
+
+    assert not engine.step()
+    assert engine.scheduler.cache.ledger.live == 0
+
+
+def test_live_cells_are_those_of_running_sequences() -> None:
+    engine = Engine()
+    sequence = engine.add(range(100), most=3)
+    engine.step()
+    ledger = engine.scheduler.cache.ledger
+
+    assert ledger.live == sequence.computed == 100
+    engine.run()
+    assert ledger.live == 0
+    assert ledger.free == ledger.total - engine.memory.used
+
+
+def test_after_a_reset_waiting_sequences_still_run() -> None:
+    engine = Engine(sequences=1)
+    running, waiting = engine.add(range(20)), engine.add(range(100, 120))
+    engine.step()
+    engine.memory.sequences.clear()
+    engine.scheduler.reset()
+    del engine.most[running]
+    engine.run()
+
+    assert waiting.tokens.tolist() == expected(range(100, 120), 4)
+
+
+def test_relieving_gives_up_kept_prefixes_first_then_the_youngest() -> None:
+    engine = Engine(n_batch=512)
+    engine.add(range(100), most=1)
+    engine.run()
+    old, young = engine.add(range(200, 300), most=9), engine.add(range(400, 500), most=9)
+    engine.step()
+
+    assert engine.scheduler.relieve()
+    assert engine.scheduler.running == [old, young]
+    assert engine.scheduler.relieve()
+    assert engine.scheduler.running == [old]
+    assert not engine.scheduler.relieve()
+    engine.run()
+    assert young.tokens.tolist() == expected(range(400, 500), 9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_comes_everything_ends_with_its_own_tokens(seed: int) -> None:
+    rng = random.Random(seed)
+    engine = Engine(
+        sequences=rng.randint(1, 6),
+        kv_size=rng.choice([256, 512, 2048]),
+        context_length=256,
+        n_batch=rng.choice([80, 128, 512]),
+        partial=rng.random() < 0.8,
+        saves=rng.random() < 0.8,
+    )
+    stems = [[rng.randrange(900) for _ in range(120)] for _ in range(3)]
+    alive: dict[Sequence, tuple[list[int], int]] = {}
+    for _ in range(20):
+        for _ in range(rng.randint(0, 3)):
+            stem = rng.choice(stems)[: rng.randint(1, 120)]
+            prompt = [*stem, *(rng.randrange(900) for _ in range(rng.randint(1, 60)))]
+            most = rng.randint(1, 256 - len(prompt))
+            sequence = engine.add(
+                prompt,
+                most=most,
+                priority=rng.randint(0, 1),
+                salt=rng.choice([None, "a"]),
+                stride=rng.choice([1, 64]),
+            )
+            alive[sequence] = (prompt, most)
+        engine.step()
+        open_ones = list(engine.most)
+        if open_ones and rng.random() < 0.2:
+            gone = rng.choice(open_ones)
+            engine.finish(gone)
+            del alive[gone]
+    engine.run(limit=20_000)
+
+    for sequence, (prompt, most) in alive.items():
+        assert sequence.tokens.tolist() == expected(prompt, most)
+    assert engine.scheduler.cache.ledger.live == 0
