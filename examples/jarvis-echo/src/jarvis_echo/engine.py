@@ -30,6 +30,7 @@ class EchoEngine:
             engine="echo",
             context_length=model.context_length or 4096,
             capabilities=CAPABILITIES,
+            backend="jarvis-echo",
             vocab_size=0x110000,
         )
 
