@@ -199,6 +199,13 @@ def test_llama_needs_a_first_message_to_show_tools_in() -> None:
     assert '"name": "ping"' in prompt.text
 
 
+@pytest.mark.parametrize("name", ["builtin_tools", "custom_tools"])
+def test_llama_refuses_what_it_would_not_print(name: str) -> None:
+    with pytest.raises(RequestError, match="give functions as tools") as caught:
+        render("llama3.1", USER, template_kwargs={name: "brave_search"})
+    assert caught.value.param == f"chat_template_kwargs.{name}"
+
+
 def test_llama_wants_its_date_as_text() -> None:
     with pytest.raises(RequestError) as caught:
         render("llama3.1", USER, template_kwargs={"date_string": 7})

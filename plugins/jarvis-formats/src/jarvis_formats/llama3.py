@@ -38,6 +38,7 @@ from jarvis_core import (
 
 FAMILY = "llama3"
 CALL_KEYS = frozenset({"name", "parameters", "arguments", "id", "type"})
+NOT_SUPPORTED = ("builtin_tools", "custom_tools")
 STOP = ("<|eot_id|>", "<|eom_id|>", "<|start_header_id|>", "<|end_of_text|>")
 
 
@@ -65,6 +66,12 @@ class Llama3:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
+        for name in NOT_SUPPORTED:
+            if name in request.template_kwargs:
+                raise RequestError(
+                    f"{name} is not supported: give functions as tools",
+                    param=f"chat_template_kwargs.{name}",
+                )
         out = PromptBuilder()
         out.scaffold(context.model.bos_token or "<|begin_of_text|>")
         first = _system_turn(out, request, context, self.variant or variant_of(context.model))
