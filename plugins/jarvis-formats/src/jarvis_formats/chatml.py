@@ -91,7 +91,7 @@ class ChatML:
         return CallParser(scan_call, markers=["<tool_call>"])
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: forcing a call is not supported yet."""
+        """None: this format cannot force a call."""
         return None
 
 

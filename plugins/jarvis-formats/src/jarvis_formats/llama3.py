@@ -90,7 +90,7 @@ class Llama3:
         return CallParser(scan_call, markers=["<|python_tag|>"], bare="{", glue=" \t\r\n;")
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: forcing a call is not supported yet."""
+        """None: this format cannot force a call."""
         return None
 
 

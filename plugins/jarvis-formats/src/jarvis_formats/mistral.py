@@ -83,7 +83,7 @@ class Mistral:
         return CallParser(_CallScan(len(request.messages)), markers=["[TOOL_CALLS]"])
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: forcing a call is not supported yet."""
+        """None: this format cannot force a call."""
         return None
 
 
