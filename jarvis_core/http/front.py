@@ -1,0 +1,157 @@
+"""What every endpoint can reach, and the way of a request through the front door."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from attrs import field, frozen
+from sanic.request import Request
+from sanic.response import BaseHTTPResponse
+
+from jarvis_core.errors import ModelUnavailable
+from jarvis_core.http import cors, errors
+from jarvis_core.http.auth import Keyring, Scope
+from jarvis_core.http.exchange import Exchange, Exchanges, close_after
+from jarvis_core.http.metrics import Metrics
+from jarvis_core.models.catalogue import Catalogue
+from jarvis_core.settings import ServerSettings
+
+_log = structlog.stdlib.get_logger("jarvis.request")
+
+UNKNOWN = "unknown"
+"""Route of a request whose path or method is not served."""
+
+
+@frozen(kw_only=True)
+class Front:
+    """The front door.
+
+    Attributes:
+        settings: Its settings.
+        catalogue: The models behind it.
+        metrics: What it counts.
+        keyring: Who may do what.
+        exchanges: What is being answered.
+    """
+
+    settings: ServerSettings
+    catalogue: Catalogue
+    metrics: Metrics
+    keyring: Keyring
+    exchanges: Exchanges = field(factory=Exchanges)
+
+    async def answer(
+        self,
+        request: Request,
+        route: Route | None,
+        endpoint: Callable[[Exchange], Awaitable[BaseHTTPResponse | None]],
+    ) -> BaseHTTPResponse | None:
+        """Let one request in, answer it, count it, log it.
+
+        Args:
+            request: The request.
+            route: Where it goes; None for a path or method that is not served.
+            endpoint: Makes the answer; None from it says that it was sent already.
+        """
+        path = route.path if route else UNKNOWN
+        try:
+            with self.exchanges.open(request, path) as exchange:
+                try:
+                    if (preflight := cors.preflight(request, self.settings.cors_origins)) is None:
+                        self._admit(exchange, route)
+                        with exchange.cuttable():
+                            response = await endpoint(exchange)
+                    else:
+                        response = preflight
+                except Exception as raised:
+                    response = self._failure(exchange, raised)
+                if response is not None:
+                    exchange.status = response.status
+                    response.headers.update(self.headers(exchange))
+                return response
+        finally:
+            self._note(exchange)
+
+    def headers(self, exchange: Exchange) -> dict[str, str]:
+        """The headers that every answer has."""
+        return {
+            "x-request-id": exchange.id,
+            "openai-processing-ms": str(round(exchange.elapsed * 1000)),
+            **cors.headers(exchange.request, self.settings.cors_origins),
+        }
+
+    def _admit(self, exchange: Exchange, route: Route | None) -> None:
+        request = exchange.request
+        needed = route.scope if route else Scope.USER
+        self.keyring.admit(request.headers.getone("authorization", ""), needed)
+        if self.exchanges.draining:
+            close_after(request)
+            if route is None or not route.while_draining:
+                raise ModelUnavailable("the server is shutting down", retry_after=5)
+
+    def _failure(self, exchange: Exchange, raised: Exception) -> BaseHTTPResponse:
+        error = errors.from_exception(raised, request_id=exchange.id)
+        exchange.failed(error)
+        response = errors.response(error)
+        response.headers.update(errors.allow(raised))
+        return response
+
+    def _note(self, exchange: Exchange) -> None:
+        self.metrics.exchange_ended(exchange)
+        log = _log.warning if exchange.status >= 500 else _log.info
+        log(
+            "request",
+            id=exchange.id,
+            route=f"{_method(exchange.request)} {exchange.route}",
+            status=exchange.status,
+            outcome=exchange.outcome,
+            **_details(exchange),
+        )
+
+
+def _details(exchange: Exchange) -> Mapping[str, object]:
+    """What is known beyond status and outcome; never a text that a client wrote."""
+    details: dict[str, object] = {"ms": round(exchange.elapsed * 1000, 1)}
+    if exchange.error_code:
+        details["error"] = exchange.error_code
+    if exchange.model:
+        details["model"] = exchange.model
+    if exchange.accepted_at is not None:
+        details["accepted_ms"] = round((exchange.accepted_at - exchange.started) * 1000, 1)
+        details["prompt_tokens"] = exchange.prompt_tokens
+    if exchange.first_token_at is not None:
+        details["first_token_ms"] = round((exchange.first_token_at - exchange.started) * 1000, 1)
+    if exchange.usage is not None:
+        details["completion_tokens"] = exchange.usage.completion_tokens
+        details["cached_tokens"] = exchange.usage.cached_tokens
+    return details
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _method(request: Request) -> str:
+    return request.method if request.method in _METHODS else "OTHER"
+
+
+Endpoint = Callable[..., Awaitable[BaseHTTPResponse | None]]
+
+
+@frozen(kw_only=True)
+class Route:
+    """One path and method of the API.
+
+    Attributes:
+        method: HTTP method.
+        path: Template of the path, as Sanic writes it.
+        endpoint: Called with the front, the exchange, and the path's parameters.
+        scope: What a key must be allowed to do.
+        while_draining: Whether it is answered while the server ends.
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    scope: Scope = Scope.USER
+    while_draining: bool = False

@@ -1,0 +1,64 @@
+"""Log lines: for people on a terminal, JSON elsewhere; the same shape whoever writes them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from jarvis_core.settings import ServerSettings
+
+
+def set_up(settings: ServerSettings, stream: TextIO | None = None) -> None:
+    """Send everything that is logged, by us or by a library, to one stream.
+
+    Args:
+        settings: For level and format.
+        stream: Where to; stderr by default.
+    """
+    stream = stream or sys.stderr
+    level = logging.DEBUG if settings.debug else logging.getLevelName(settings.log_level.upper())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(settings.log_format, stream),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Sanic's own lines repeat what ours say, and may quote a path.
+    logging.getLogger("sanic").setLevel(logging.ERROR)
+
+
+def _renderers(format_: str, stream: TextIO) -> list[Processor]:
+    if format_ == "console" or (format_ == "auto" and stream.isatty()):
+        # Tracebacks without local variables: those may hold what a client wrote.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

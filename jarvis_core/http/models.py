@@ -1,0 +1,76 @@
+"""The models: listed, shown one by one, loaded and unloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+from jarvis_core.errors import MethodNotAllowed
+from jarvis_core.http.exchange import Exchange
+from jarvis_core.http.front import Front
+from jarvis_core.http.openai.parameters import honoured
+from jarvis_core.http.responses import Response, json
+from jarvis_core.models.status import ModelState, ModelStatus
+
+
+async def listing(front: Front, exchange: Exchange) -> Response:
+    """Every configured model."""
+    return json({"object": "list", "data": [_model(s) for s in front.catalogue.statuses()]})
+
+
+async def retrieve(front: Front, exchange: Exchange, name: str) -> Response:
+    """One model, by name or alias; names may hold slashes."""
+    return json(_model(front.catalogue.status(unquote(name))))
+
+
+async def change(front: Front, exchange: Exchange, name: str) -> Response:
+    """Load or unload a model: the path ends in ``/load`` or ``/unload``."""
+    model, _, action = name.rpartition("/")
+    model = unquote(model)
+    if model and action == "load":
+        exchange.model = front.catalogue.status(model).name
+        return json(_model(await front.catalogue.load(model)))
+    if model and action == "unload":
+        exchange.model = front.catalogue.status(model).name
+        return json(_model(await front.catalogue.unload(model)))
+    raise _NoSuchAction()
+
+
+class _NoSuchAction(MethodNotAllowed):
+    """POST on the path of a model itself."""
+
+    def __init__(self) -> None:
+        super().__init__("a model takes POST at /load and /unload below its path")
+        self.headers = {"Allow": "GET, HEAD"}
+
+
+def _model(status: ModelStatus) -> dict[str, Any]:
+    """OpenAI's keys first, then ours."""
+    shown: dict[str, Any] = {
+        "id": status.name,
+        "object": "model",
+        "created": status.created,
+        "owned_by": "jarvis",
+        "aliases": status.aliases,
+        "engine": status.engine,
+        "source": status.source,
+        "chat_format": status.chat_format,
+        "state": status.state.value,
+        "healthy": status.healthy,
+        "context_length": status.context_length,
+        "error": status.error,
+    }
+    if status.state is ModelState.LOADING:
+        shown["loading"] = {
+            "bytes_done": status.loaded_bytes,
+            "bytes_total": status.total_bytes,
+        }
+    if status.info is not None:
+        capabilities = status.info.capabilities
+        shown["capabilities"] = {
+            "tasks": sorted(capabilities.tasks),
+            "constraints": sorted(capabilities.constraints),
+            "media": sorted(capabilities.media),
+        }
+        shown["parameters"] = honoured(capabilities)
+    return shown

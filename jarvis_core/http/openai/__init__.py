@@ -1,0 +1,1 @@
+"""OpenAI's wire shapes and the endpoints that speak them."""

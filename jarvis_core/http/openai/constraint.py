@@ -1,0 +1,127 @@
+"""What a request asks the answer to obey, and whether it is something that can be obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from jarvis_core.errors import RequestError
+from jarvis_core.http.openai.parameters import unsupported
+from jarvis_core.http.openai.wire import (
+    ChatBody,
+    JsonObjectFormatBody,
+    JsonSchemaFormatBody,
+    StructuredOutputsBody,
+)
+from jarvis_core.settings import ServerSettings
+from jarvis_core.structs import Constraint, ModelInfo
+
+MAX_DEPTH = 32
+"""Levels of objects and arrays in a schema or a tool."""
+
+_OPAQUE = frozenset({"const", "default", "enum", "examples"})
+"""Keys of a schema whose values are data."""
+
+
+def wanted(body: ChatBody, settings: ServerSettings) -> tuple[str, Constraint] | None:
+    """The constraint that a request asks for and the parameter that asks, or None.
+
+    Raises:
+        RequestError: It asks for two, for an empty one, or for one over the limits.
+    """
+    found = list(_all(body))
+    if not found:
+        return None
+    if len(found) > 1:
+        names = " and ".join(name for name, _ in found[:2])
+        raise RequestError(f"{names} cannot both be given", param=found[1][0])
+    name, constraint = found[0]
+    if len(constraint.value.encode()) > settings.max_schema_bytes:
+        raise RequestError(
+            f"{name} is over the limit of {settings.max_schema_bytes} bytes", param=name
+        )
+    if constraint.kind == "json_schema":
+        check_schema(orjson.loads(constraint.value), name)
+    return name, constraint
+
+
+def refuse_what_cannot_be(name: str, constraint: Constraint, model: ModelInfo) -> None:
+    """Refuse a constraint that the model's engine does not enforce.
+
+    Raises:
+        UnsupportedParameter: It names parameter, model and engine.
+    """
+    if constraint.kind not in model.capabilities.constraints:
+        raise unsupported(name, model, f"the engine does not enforce {constraint.kind}")
+
+
+def _all(body: ChatBody) -> Iterator[tuple[str, Constraint]]:
+    match body.response_format:
+        case JsonObjectFormatBody():
+            yield "response_format", Constraint(kind="json_schema", value='{"type":"object"}')
+        case JsonSchemaFormatBody(json_schema=named):
+            yield "response_format", _schema(named.schema, "response_format.json_schema.schema")
+    outputs = body.structured_outputs or StructuredOutputsBody()
+    for prefix, source in (("structured_outputs.", outputs), ("guided_", body)):
+        if (schema := getattr(source, _field(prefix, "json"))) is not None:
+            yield prefix + "json", _schema(schema, prefix + "json")
+        if (regex := getattr(source, _field(prefix, "regex"))) is not None:
+            yield prefix + "regex", Constraint(kind="regex", value=regex)
+        if (choice := getattr(source, _field(prefix, "choice"))) is not None:
+            yield prefix + "choice", Constraint(kind="choice", value=_dump(choice))
+        if (grammar := getattr(source, _field(prefix, "grammar"))) is not None:
+            yield prefix + "grammar", Constraint(kind="lark", value=grammar)
+
+
+def _field(prefix: str, name: str) -> str:
+    return prefix + name if prefix == "guided_" else name
+
+
+def _schema(schema: Mapping[str, Any] | str, param: str) -> Constraint:
+    if isinstance(schema, str):
+        try:
+            schema = orjson.loads(schema)
+        except orjson.JSONDecodeError:
+            raise RequestError(f"{param} is not valid JSON", param=param) from None
+        if not isinstance(schema, dict):
+            raise RequestError(f"{param} must be a JSON schema", param=param)
+    return Constraint(kind="json_schema", value=_dump(schema))
+
+
+def _dump(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def check_schema(schema: Any, param: str) -> None:
+    """Refuse a schema that is too deep or that refers to something outside of itself.
+
+    Raises:
+        RequestError: ``param`` is the path of the fault.
+    """
+    _check_level(schema, (param,), is_data=False)
+
+
+def _check_level(value: Any, path: tuple[str | int, ...], *, is_data: bool) -> None:
+    if len(path) > MAX_DEPTH:
+        raise RequestError(
+            f"{path[0]} is nested deeper than {MAX_DEPTH} levels", param=str(path[0])
+        )
+    children: Any = enumerate(value)
+    if isinstance(value, dict):
+        children = value.items()
+        reference = value.get("$ref")
+        if isinstance(reference, str) and not reference.startswith("#") and not is_data:
+            at = _joined((*path, "$ref"))
+            raise RequestError(
+                f"{at} must begin with '#': nothing outside of the schema is read", param=at
+            )
+    for key, child in children:
+        if isinstance(child, dict | list):
+            _check_level(child, (*path, key), is_data=is_data or key in _OPAQUE)
+
+
+def _joined(path: tuple[str | int, ...]) -> str:
+    first, *rest = path
+    return str(first) + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in rest)

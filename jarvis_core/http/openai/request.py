@@ -1,0 +1,243 @@
+"""The body of a chat request as the core's ``ChatRequest``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from jarvis_core.errors import RequestError, UnsupportedParameter
+from jarvis_core.http.converter import json_type, structure
+from jarvis_core.http.openai import constraint, parameters
+from jarvis_core.http.openai.messages import message
+from jarvis_core.http.openai.sampling import sampling_params, stop_strings
+from jarvis_core.http.openai.wire import AssistantMessageBody, ChatBody, NamedToolBody
+from jarvis_core.settings import ServerSettings
+from jarvis_core.structs import (
+    ChatRequest,
+    Constraint,
+    ModelInfo,
+    Scalar,
+    Tool,
+    ToolChoice,
+)
+
+MAX_PARTS = 16_384
+"""Content parts and tool calls in all messages of a request."""
+
+TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "thinking_budget", "date_string"})
+"""What a request may say to a model's template."""
+
+_EFFORTS = ("none", "low", "medium", "high")
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+@frozen(kw_only=True)
+class ChatCall:
+    """A chat request that is valid in itself; whether a model can honour it is not known yet.
+
+    Attributes:
+        body: Its parameters.
+        tools: The client's own tools.
+        constraint: What the answer must obey, with the parameter that asks for it.
+        ignored: Value of the header that lists names that nobody knows.
+    """
+
+    body: ChatBody
+    tools: tuple[Tool, ...]
+    constraint: tuple[str, Constraint] | None
+    ignored: str
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a usage chunk."""
+        options = self.body.stream_options
+        return bool(options and options.include_usage)
+
+
+def read_call(raw: Mapping[str, Any], settings: ServerSettings) -> ChatCall:
+    """Check a body by itself: types, bounds, limits, and what contradicts itself.
+
+    Raises:
+        RequestError: ``param`` is the path of the first fault.
+    """
+    _check_sizes(raw, settings)
+    body = structure(raw, ChatBody)
+    _check_limits(body, settings)
+    _check_tools(body, raw.get("tools") or (), settings)
+    _check_sense(body)
+    return ChatCall(
+        body=body,
+        tools=tuple(Tool(spec=spec) for spec in raw.get("tools") or ()),
+        constraint=constraint.wanted(body, settings),
+        ignored=parameters.ignored(raw),
+    )
+
+
+def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
+    """The call as the core understands it.
+
+    Raises:
+        UnsupportedParameter: The model or its engine cannot honour a parameter.
+        RequestError: A token id is not in the model's vocabulary.
+    """
+    body = call.body
+    parameters.refuse_what_cannot_be(body, model)
+    if call.constraint is not None:
+        constraint.refuse_what_cannot_be(*call.constraint, model)
+    choice = _tool_choice(call, model)
+    return ChatRequest(
+        model=model.name,
+        messages=tuple(message(m, f"messages[{i}]", model) for i, m in enumerate(body.messages)),
+        tools=call.tools,
+        tool_choice=choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        sampling=sampling_params(body, model),
+        n=body.n or 1,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        constraint=call.constraint[1] if call.constraint else None,
+        reasoning_effort=_reasoning_effort(body, model),
+        template_kwargs=_template_kwargs(body),
+        add_generation_prompt=_adds_generation_prompt(body),
+        continue_final_message=bool(body.continue_final_message),
+        priority=body.priority or 0,
+        cache_salt=body.cache_salt,
+    )
+
+
+# -- a body by itself ------------------------------------------------------------------------
+
+
+def _check_sizes(raw: Mapping[str, Any], settings: ServerSettings) -> None:
+    """Refuse lists that are too long before their items are looked at."""
+    for name, limit in (("messages", settings.max_messages), ("tools", settings.max_tools)):
+        _at_most(limit, raw.get(name), name)
+    parts = 0
+    for one in _items(raw.get("messages")):
+        if isinstance(one, dict):
+            parts += len(_items(one.get("content"))) + len(_items(one.get("tool_calls")))
+    if parts > MAX_PARTS:
+        raise RequestError(
+            f"messages have {parts} parts and tool calls; at most {MAX_PARTS} are taken",
+            param="messages",
+        )
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _at_most(limit: int, value: Any, name: str) -> None:
+    if isinstance(value, list | tuple) and len(value) > limit:
+        raise RequestError(f"{name} has {len(value)} items; at most {limit} are taken", param=name)
+
+
+def _check_limits(body: ChatBody, settings: ServerSettings) -> None:
+    if body.n is not None and body.n > settings.max_n:
+        raise RequestError(f"n must be at most {settings.max_n}", param="n")
+    if body.top_logprobs is not None and body.top_logprobs > settings.max_logprobs:
+        raise RequestError(
+            f"top_logprobs must be at most {settings.max_logprobs}", param="top_logprobs"
+        )
+    _at_most(settings.max_stop, body.stop, "stop")
+    for i, text in enumerate(stop_strings(body)):
+        name = "stop" if isinstance(body.stop, str) else f"stop[{i}]"
+        if not text:
+            raise RequestError(f"{name} must not be empty", param=name)
+        if len(text.encode()) > settings.max_stop_bytes:
+            raise RequestError(
+                f"{name} must have at most {settings.max_stop_bytes} bytes", param=name
+            )
+
+
+def _check_tools(body: ChatBody, specs: Any, settings: ServerSettings) -> None:
+    names = set()
+    for i, tool in enumerate(body.tools or ()):
+        param = f"tools[{i}].function.name"
+        name = tool.function.name
+        if not _FUNCTION_NAME.match(name):
+            raise RequestError(
+                f"{param} may hold letters, digits, '_' and '-', at most 64", param=param
+            )
+        if name in names:
+            raise RequestError(f"{param} is the name of another tool too", param=param)
+        names.add(name)
+        if len(orjson.dumps(specs[i])) > settings.max_schema_bytes:
+            raise RequestError(
+                f"tools[{i}] is over the limit of {settings.max_schema_bytes} bytes",
+                param=f"tools[{i}]",
+            )
+        constraint.check_schema(specs[i], f"tools[{i}]")
+    choice = body.tool_choice
+    if isinstance(choice, NamedToolBody) and choice.function.name not in names:
+        param = "tool_choice.function.name"
+        raise RequestError(f"{param} is not the name of a tool of this request", param=param)
+    if choice == "required" and not names:
+        raise RequestError("tool_choice is 'required' and there are no tools", param="tool_choice")
+
+
+def _check_sense(body: ChatBody) -> None:
+    if body.top_logprobs and not body.logprobs:
+        raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
+    if body.stream_options is not None and not body.stream:
+        raise RequestError("stream_options needs stream: true", param="stream_options")
+    if body.continue_final_message:
+        if body.add_generation_prompt:
+            raise RequestError(
+                "continue_final_message and add_generation_prompt exclude each other",
+                param="continue_final_message",
+            )
+        if not isinstance(body.messages[-1], AssistantMessageBody):
+            raise RequestError(
+                "continue_final_message needs a last message of role 'assistant'",
+                param="continue_final_message",
+            )
+    for name, value in (body.chat_template_kwargs or {}).items():
+        param = f"chat_template_kwargs.{name}"
+        if name not in TEMPLATE_KWARGS:
+            known = ", ".join(sorted(TEMPLATE_KWARGS))
+            raise UnsupportedParameter(f"chat_template_kwargs may hold {known}", param=param)
+        if isinstance(value, dict | list):
+            raise RequestError(f"{param} must be a scalar, not {json_type(value)}", param=param)
+
+
+# -- for one model ---------------------------------------------------------------------------
+
+
+def _tool_choice(call: ChatCall, model: ModelInfo) -> ToolChoice:
+    choice = call.body.tool_choice
+    can_force = "lark" in model.capabilities.constraints
+    for i, tool in enumerate(call.tools):
+        if tool.strict and not can_force:
+            raise parameters.unsupported(
+                f"tools[{i}].function.strict", model, "its engine does not enforce grammars"
+            )
+    if isinstance(choice, NamedToolBody):
+        found = ToolChoice(mode="named", name=choice.function.name)
+    else:
+        found = ToolChoice(mode=choice or "auto")
+    if found.forced and not can_force:
+        raise parameters.unsupported("tool_choice", model, "its engine cannot force a tool call")
+    return found
+
+
+def _reasoning_effort(body: ChatBody, model: ModelInfo) -> str | None:
+    effort = body.reasoning_effort
+    if effort is not None and effort not in _EFFORTS:
+        raise parameters.unsupported(
+            "reasoning_effort", model, f"it takes {', '.join(_EFFORTS)}, not {effort}"
+        )
+    return effort
+
+
+def _template_kwargs(body: ChatBody) -> Mapping[str, Scalar]:
+    return dict(body.chat_template_kwargs or {})
+
+
+def _adds_generation_prompt(body: ChatBody) -> bool:
+    if body.add_generation_prompt is None:
+        return not body.continue_final_message
+    return body.add_generation_prompt

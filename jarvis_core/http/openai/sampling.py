@@ -1,0 +1,104 @@
+"""The sampling parameters of a chat request as the core's ``SamplingParams``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import orjson
+
+from jarvis_core.errors import RequestError
+from jarvis_core.http.openai import parameters
+from jarvis_core.http.openai.wire import ChatBody
+from jarvis_core.structs import ModelInfo, SamplingParams, Scalar
+
+MAX_BIASES = 65_536
+"""Entries of ``logit_bias``."""
+
+LEAST_SHARE = 1e-9
+"""Probability kept where a request asks for none: the likeliest token is always kept."""
+
+_EXTRA = (
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_penalty_last_n",
+    "xtc_probability",
+    "xtc_threshold",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+)
+
+
+def sampling_params(body: ChatBody, model: ModelInfo) -> SamplingParams:
+    """How the request wants tokens to be chosen.
+
+    Raises:
+        RequestError: A token id is not in the model's vocabulary.
+    """
+    # Both are upper bounds, so the smaller one honours both.
+    limits = [t for t in (body.max_tokens, body.max_completion_tokens) if t is not None]
+    for i, token in enumerate(body.stop_token_ids or ()):
+        _check_token(token, f"stop_token_ids[{i}]", model)
+    return SamplingParams(
+        temperature=1.0 if body.temperature is None else body.temperature,
+        # 0 is allowed on the wire and means as little as can be.
+        top_p=1.0 if body.top_p is None else max(body.top_p, LEAST_SHARE),
+        top_k=max(body.top_k or 0, 0),
+        min_p=body.min_p or 0.0,
+        typical_p=1.0 if body.typical_p is None else max(body.typical_p, LEAST_SHARE),
+        repetition_penalty=body.repetition_penalty or 1.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        logit_bias=_logit_bias(body, model),
+        seed=body.seed,
+        max_tokens=min(limits, default=None),
+        min_tokens=body.min_tokens or 0,
+        stop=stop_strings(body),
+        stop_token_ids=body.stop_token_ids or (),
+        bad_words=body.bad_words or (),
+        ignore_eos=bool(body.ignore_eos),
+        extra=_extra(body),
+    )
+
+
+def stop_strings(body: ChatBody) -> tuple[str, ...]:
+    """The client's stop strings, however it sent them."""
+    return (body.stop,) if isinstance(body.stop, str) else body.stop or ()
+
+
+def _logit_bias(body: ChatBody, model: ModelInfo) -> Mapping[int, float]:
+    if not body.logit_bias:
+        return {}
+    if len(body.logit_bias) > MAX_BIASES:
+        raise RequestError(f"logit_bias has more than {MAX_BIASES} entries", param="logit_bias")
+    biases = {}
+    for token, bias in body.logit_bias.items():
+        if not (token.isascii() and token.isdecimal() and len(token) < 10):
+            raise RequestError("the keys of logit_bias must be token ids", param="logit_bias")
+        param = f"logit_bias.{token}"
+        if type(bias) not in (int, float) or not -100 <= bias <= 100:
+            raise RequestError(f"{param} must be a number between -100 and 100", param=param)
+        _check_token(int(token), param, model)
+        biases[int(token)] = float(bias)
+    return biases
+
+
+def _check_token(token: int, param: str, model: ModelInfo) -> None:
+    if model.vocab_size and token >= model.vocab_size:
+        raise RequestError(
+            f"{param}: token ids of model {model.name!r} are below {model.vocab_size}", param=param
+        )
+
+
+def _extra(body: ChatBody) -> Mapping[str, Scalar]:
+    extra: dict[str, Scalar] = {}
+    for name in _EXTRA:
+        row = parameters.PARAMETERS[name]
+        if getattr(body, name) is not None and not row.is_neutral(body):
+            extra[name] = cast(Scalar, getattr(body, name))
+    if body.dry_sequence_breakers is not None and "dry_multiplier" in extra:
+        # Only scalars travel in extra: the list goes as JSON text.
+        extra["dry_sequence_breakers"] = orjson.dumps(body.dry_sequence_breakers).decode()
+    return extra

@@ -1,0 +1,120 @@
+"""Server-sent events: a stream that stays alive, ends honestly, and waits for its reader."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Mapping
+from time import perf_counter
+from typing import TypeVar
+
+from jarvis_core.errors import JarvisError
+from jarvis_core.http import errors
+from jarvis_core.http.exchange import Exchange
+from jarvis_core.http.protocol import Connection, connection_of
+from jarvis_core.http.responses import Response
+from jarvis_core.settings import ServerSettings
+
+Batch = TypeVar("Batch")
+
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def event(data: bytes) -> bytes:
+    """One event."""
+    return b"data: " + data + b"\n\n"
+
+
+def error_event(error: JarvisError) -> bytes:
+    """The event that tells a client that its stream failed; no ``[DONE]`` follows it."""
+    return b"event: error\n" + event(errors.body(error))
+
+
+async def stream(
+    exchange: Exchange,
+    settings: ServerSettings,
+    *,
+    headers: Mapping[str, str],
+    first: bytes,
+    batches: AsyncIterable[Batch],
+    encode: Callable[[Batch, float], bytes],
+    last: Callable[[], bytes],
+) -> None:
+    """Answer with a stream of events.
+
+    Args:
+        exchange: The request.
+        settings: For the keep-alive interval and the write timeout.
+        headers: Headers of the answer.
+        first: Events that are sent with the headers.
+        batches: What is to be sent. An error from it ends the stream with an ``error`` event.
+        encode: Turns a batch and the moment of its coming into events, possibly none.
+        last: Makes the events at the end of a whole answer.
+    """
+    request = exchange.request
+    response = Response(
+        status=200,
+        headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers},
+        content_type=CONTENT_TYPE,
+    )
+    await request.respond(response)
+    exchange.status = 200
+    await response.send(first)
+    pulse = _Pulse(connection_of(request), settings)
+    write, connection = pulse.write, pulse.connection
+    try:
+        with exchange.cuttable():
+            async for batch in batches:
+                now = perf_counter()
+                if data := encode(batch, now):
+                    write(data, now)
+                    if connection.unread_since is not None:
+                        await connection.written()
+        end = last()
+    except Exception as raised:
+        error = errors.from_exception(raised, request_id=exchange.id)
+        exchange.failed(error)
+        end = error_event(error)
+    finally:
+        pulse.stop()
+    await response.send(end, end_stream=True)
+
+
+class _Pulse:
+    """Writes events; fills silence with comments, and ends a connection that is not read.
+
+    One timer for a whole stream: each of its chunks costs nothing but to note the time.
+    """
+
+    def __init__(self, connection: Connection, settings: ServerSettings) -> None:
+        self.connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._interval = settings.keepalive_interval
+        self._write_timeout = settings.write_timeout
+        self._written_at = perf_counter()
+        self._timer = self._loop.call_later(self._interval, self._beat)
+
+    def write(self, data: bytes, now: float) -> None:
+        """Write events."""
+        self._written_at = now
+        self.connection.write_chunk(data)
+
+    def stop(self) -> None:
+        """Write no more comments."""
+        self._timer.cancel()
+
+    def _beat(self) -> None:
+        now = perf_counter()
+        unread_since = self.connection.unread_since
+        if unread_since is not None:
+            wait = unread_since + self._write_timeout - now
+            if wait <= 0:
+                self.connection.hang_up()
+                return
+        else:
+            wait = self._written_at + self._interval - now
+            if wait <= 0:
+                self.write(KEEP_ALIVE, now)
+                wait = self._interval
+        self._timer = self._loop.call_later(wait, self._beat)

@@ -1,0 +1,139 @@
+"""Keys and scopes, over every route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jarvis_core.errors import InvalidApiKey, PermissionDenied
+from jarvis_core.http import protocol
+from jarvis_core.http.app import ROUTES
+from jarvis_core.http.auth import Keyring, Scope
+from jarvis_core.settings import ServerSettings
+
+pytestmark = pytest.mark.anyio
+
+KEYS = {"api_key": "user-1, user-2", "admin_api_key": "root"}
+
+
+def keyring(**settings: Any) -> Keyring:
+    return Keyring(ServerSettings(**settings))
+
+
+@pytest.mark.parametrize("key", ["user-1", "user-2", "root"])
+def test_every_configured_key_may_use_the_api(key: str) -> None:
+    keyring(**KEYS).admit(f"Bearer {key}", Scope.USER)
+
+
+def test_the_scheme_is_read_in_any_case() -> None:
+    keyring(**KEYS).admit("bearer user-1", Scope.USER)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "user-1",
+        "Basic user-1",
+        "Bearer user-",
+        "Bearer user-1,",
+        "Bearer é",
+    ],
+)
+def test_anything_else_is_refused(header: str) -> None:
+    with pytest.raises(InvalidApiKey):
+        keyring(**KEYS).admit(header, Scope.USER)
+
+
+def test_a_list_of_keys_is_not_itself_a_key() -> None:
+    with pytest.raises(InvalidApiKey):
+        keyring(**KEYS).admit("Bearer user-1, user-2", Scope.USER)
+
+
+def test_a_user_key_may_not_do_what_an_admin_key_may() -> None:
+    with pytest.raises(PermissionDenied, match="JARVIS_ADMIN_API_KEY"):
+        keyring(**KEYS).admit("Bearer user-1", Scope.ADMIN)
+    keyring(**KEYS).admit("Bearer root", Scope.ADMIN)
+
+
+def test_without_keys_everybody_may_do_everything() -> None:
+    keyring().admit("", Scope.ADMIN)
+
+
+def test_with_only_an_admin_key_no_other_is_known() -> None:
+    keys = keyring(admin_api_key="root")
+    keys.admit("Bearer root", Scope.USER)
+    with pytest.raises(InvalidApiKey):
+        keys.admit("", Scope.USER)
+
+
+def _paths() -> list[tuple[str, str]]:
+    return [(r.method, r.path.replace("<name:path>", "tiny")) for r in ROUTES]
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}])
+async def test_every_route_but_live_and_ready_needs_a_key(serve: Any, headers: Any) -> None:
+    """S-01."""
+    served = await serve(**KEYS)
+    for method, path in _paths():
+        answer = await served.client.request(method, path, headers=headers)
+        if path in ("/health/live", "/health/ready"):
+            assert answer.status_code == 200
+            continue
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"] == "Bearer"
+        error = answer.json()["error"]
+        assert error["code"] == "invalid_api_key"
+        assert error["type"] == "invalid_request_error"
+        assert error["param"] is None
+        assert "user-1" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/v1/../v1/models",
+        b"//v1/models",
+        b"/v1/models/",
+        b"/v1/models%2f",
+        b"/V1/MODELS",
+        b"/health/live/../../v1/models",
+        b"/health/live%2f..%2f..%2fv1%2fmodels",
+        b"/nothing",
+        b"http://elsewhere/v1/models",
+    ],
+)
+async def test_path_tricks_and_odd_hosts_do_not_get_past_the_key(serve: Any, target: bytes) -> None:
+    """S-01."""
+    served = await serve(**KEYS)
+    for host in (b"localhost", b"evil.example", b"", b"a b", b"[::1"):
+        answer = await served.raw(
+            b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
+        )
+        assert answer.split(b" ")[1] in (b"400", b"401", b"404")
+        assert b"tiny" not in answer
+
+
+async def test_a_user_key_is_forbidden_to_load_and_unload(serve: Any) -> None:
+    served = await serve(**KEYS)
+    headers = {"authorization": "Bearer user-1"}
+    answer = await served.client.post("/v1/models/tiny/unload", headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["error"]["type"] == "permission_error"
+    assert answer.json()["error"]["code"] == "insufficient_scope"
+    assert served.model.status.state.value == "ready"
+
+
+async def test_a_body_is_not_read_before_the_key_is_checked(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "LINGER", 0.1)
+    served = await serve(**KEYS, body_timeout=5, header_timeout=0.4)
+    reply = await served.raw(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+        b"Connection: close\r\n\r\n"
+    )
+    assert reply.startswith(b"HTTP/1.1 401")
