@@ -87,7 +87,7 @@ progress() {
 
 # logged WHAT COMMAND...: runs it with its output in the log and a line every ten seconds.
 logged() {
-  local what=$1 began=$SECONDS shown=$SECONDS status=0 passed
+  local what=$1 began=$SECONDS shown=$SECONDS status=0 passed doing
   shift
   printf '== %s\n' "$what" >"$log"
   set -m # a process group of its own, so that stop() reaches compilers too
@@ -97,8 +97,8 @@ logged() {
   while kill -0 "$job" 2>/dev/null; do
     sleep 0.1
     if [ $((SECONDS - shown)) -ge 10 ]; then
-      shown=$SECONDS passed=$((SECONDS - began))
-      say "$(printf '  %d:%02d  %s' $((passed / 60)) $((passed % 60)) "$(progress)")"
+      shown=$SECONDS passed=$((SECONDS - began)) doing=$(progress)
+      say "$(printf '  %d:%02d  %s' $((passed / 60)) $((passed % 60)) "${doing:-$what}")"
     fi
   done
   wait "$job" 2>/dev/null || status=$?
