@@ -14,8 +14,9 @@ import errno
 import gc
 import signal
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -39,6 +40,7 @@ from jarvis_core.models.events import EventKind, ModelEvent
 from jarvis_core.models.status import ModelState
 from jarvis_core.plugins import Registry
 from jarvis_core.settings import ServerSettings, Settings
+from jarvis_core.settings.values import DEFAULT, bad_value
 
 _log = structlog.stdlib.get_logger("jarvis.server")
 
@@ -75,27 +77,35 @@ def run(settings: Settings, registry: Registry, *, announce: Announce) -> int:
         SettingError: The address cannot be listened on.
     """
     logs.set_up(settings.server)
-    sock = bind(settings.server)
+    sock = bind(settings.server, {value.name: value.origin for value in settings.values})
     with sock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Server(settings, registry, sock, announce).serve())
 
 
-def bind(settings: ServerSettings) -> socket.socket:
+def bind(
+    settings: ServerSettings, origins: Mapping[str, str] = MappingProxyType({})
+) -> socket.socket:
     """A socket that listens on the configured address.
 
+    Args:
+        settings: The address.
+        origins: Who says so, by name of setting, for the message.
+
     Raises:
-        SettingError: It cannot be; the message names the setting and its value.
+        SettingError: It cannot be; the message names the setting, its value and its origin.
     """
+
+    def refuse(name: str, value: object, reason: str) -> SettingError:
+        return bad_value(name, value, origins.get(name, DEFAULT), reason)
+
     host, port = settings.host, settings.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError):
-        raise SettingError(
-            f"JARVIS_HOST is {host!r}, which is no address of this machine; "
-            "use for example 127.0.0.1 or 0.0.0.0"
-        ) from None
+        reason = "no address of this machine; use for example 127.0.0.1 or 0.0.0.0"
+        raise refuse("JARVIS_HOST", host, reason) from None
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,26 +113,20 @@ def bind(settings: ServerSettings) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _bind_error(host, port, error) from None
+        match error.errno:
+            case errno.EADDRINUSE:
+                reason = (
+                    f"another program uses it on {host}; end that program or choose another port "
+                    "(0 takes any that is free)"
+                )
+                raise refuse("JARVIS_PORT", port, reason) from None
+            case errno.EACCES | errno.EPERM:
+                reason = "this user may not listen on it; choose a port from 1024 to 65535"
+                raise refuse("JARVIS_PORT", port, reason) from None
+        reason = f"this machine cannot listen on it: {error.strerror}"
+        raise refuse("JARVIS_HOST", host, reason) from None
     sock.setblocking(False)
     return sock
-
-
-def _bind_error(host: str, port: int, error: OSError) -> SettingError:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return SettingError(
-                f"JARVIS_PORT is {port}, which another program uses on {host}; "
-                "end that program or choose another port (0 takes any that is free)"
-            )
-        case errno.EACCES | errno.EPERM:
-            return SettingError(
-                f"JARVIS_PORT is {port}, which this user may not listen on; "
-                "choose a port from 1024 to 65535"
-            )
-    return SettingError(
-        f"JARVIS_HOST is {host!r}, which this machine cannot listen on: {error.strerror}"
-    )
 
 
 def url(sock: socket.socket) -> str:
@@ -174,7 +178,11 @@ class _Server:
         watch = asyncio.create_task(self._watch_models())
         await self._first_signal.wait()
         watch.cancel()
-        self._tell("stopping", "waiting for running answers")
+        self._tell(
+            "stopping",
+            f"running answers may go on for {self._settings.drain_timeout:g} s; "
+            "a second signal ends the server at once",
+        )
         hurry = asyncio.create_task(self._second_signal.wait())
         ending = asyncio.create_task(self._end(server))
         await asyncio.wait((hurry, ending), return_when=asyncio.FIRST_COMPLETED)

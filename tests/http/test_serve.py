@@ -298,7 +298,7 @@ async def test_the_log_has_one_line_for_each_request_and_never_text(start: Start
 def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingError, match=f"JARVIS_PORT is {port}, which another program"):
+        with pytest.raises(SettingError, match=rf"JARVIS_PORT is {port} \(default\): another"):
             bind(ServerSettings(port=port))
 
 
