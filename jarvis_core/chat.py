@@ -28,6 +28,7 @@ from jarvis_core.structs import (
     GenerationRequest,
     ModelInfo,
     Prompt,
+    SamplingParams,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
@@ -69,9 +70,7 @@ async def stream_chat(
         GenerationRequest(
             id=request_id,
             prompt=prompt,
-            sampling=evolve(
-                request.sampling, stop=tuple(dict.fromkeys(request.sampling.stop + prompt.stop))
-            ),
+            sampling=evolve(request.sampling, stop=stop_strings(request.sampling, prompt)),
             n=request.n,
             constraint=compose_constraint(request, chat_format, context),
             logprobs=request.logprobs,
@@ -102,6 +101,13 @@ async def render(
     if getattr(chat_format, "blocking", False):
         return await asyncio.to_thread(chat_format.render, request, context)
     return chat_format.render(request, context)
+
+
+def stop_strings(sampling: SamplingParams, prompt: Prompt) -> tuple[str, ...]:
+    """The client's stop strings, and the format's unless the end of a turn is to be ignored."""
+    if sampling.ignore_eos:
+        return sampling.stop
+    return tuple(dict.fromkeys(sampling.stop + prompt.stop))
 
 
 def compose_constraint(

@@ -108,6 +108,16 @@ async def test_stop_strings_of_format_and_client_both_reach_the_engine() -> None
     assert scripted.request.sampling.stop == ("x", "<|end|>")
 
 
+async def test_ignore_eos_leaves_the_stop_strings_of_the_client_alone() -> None:
+    scripted = Scripted(
+        EngineOutput(prompt_tokens=1),
+        EngineOutput(finish_reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=0)),
+    )
+    await complete(scripted, request(sampling=SamplingParams(stop=("x",), ignore_eos=True)))
+    assert scripted.request is not None
+    assert scripted.request.sampling.stop == ("x",)
+
+
 async def test_tool_call_gets_an_id_and_the_finish_reason_of_calls(engine: FakeEngine) -> None:
     text = 'well <call>{"name": "f", "arguments": {"a": 1}}</call>'
     answer = (await complete(engine, request(text, tools=(TOOL,)))).answers[0]
