@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -17,14 +17,14 @@ from attrs import frozen
 from jarvis_core.errors import EngineDied, EngineError, JarvisError, from_wire
 from jarvis_core.host.protocol import (
     CLOSE_GRACE,
-    CREDIT,
     Frame,
     FrameChannel,
     HostPlan,
     converter,
     unpack_delta,
 )
-from jarvis_core.structs import ChatRequest, Delta, EngineStats, ModelInfo
+from jarvis_core.host.stream import HostStream
+from jarvis_core.structs import ChatRequest, EngineStats, ModelInfo
 
 _log = structlog.get_logger("jarvis.host")
 _SECRETS = ("JARVIS_API_KEY", "JARVIS_ADMIN_API_KEY")
@@ -49,92 +49,6 @@ class HostLimits:
     heartbeat_stale: float = 10.0
     heartbeat_timeout: float = 45.0
     log_level: str = "info"
-
-
-class HostStream:
-    """The answer to one chat: batches of deltas, as they come.
-
-    Attributes:
-        prompt_tokens: Tokens of the prompt.
-        request: What was asked.
-    """
-
-    def __init__(self, host: Host, number: int, request: ChatRequest) -> None:
-        self.prompt_tokens = 0
-        self.request = request
-        self._host = host
-        self._number = number
-        self._deltas: list[Delta] = []
-        self._taken = 0
-        self._error: JarvisError | None = None
-        self._ended = False
-        self._complete = False
-        self._changed = asyncio.Event()
-        self._accepted = False
-
-    async def wait_accepted(self) -> None:
-        """Wait until the engine has accepted the request.
-
-        Raises:
-            RequestError: The request is refused.
-            EngineError: The host or its engine failed.
-        """
-        while not self._accepted:
-            if self._error is not None:
-                raise self._error
-            self._changed.clear()
-            await self._changed.wait()
-
-    def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
-        return self
-
-    async def __anext__(self) -> Sequence[Delta]:
-        while not self._deltas:
-            if self._error is not None:
-                raise self._error
-            if self._ended:
-                raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
-        batch, self._deltas = self._deltas, []
-        self._taken += len(batch)
-        if self._taken >= CREDIT // 2 and not self._ended:
-            self._host.send(["credit", self._number, self._taken])
-            self._taken = 0
-        return batch
-
-    async def aclose(self) -> None:
-        """Abort the request if it has not ended."""
-        self._host.forget(self._number)
-        if not self._ended and self._error is None:
-            self._ended = True
-            self._host.send(["cancel", self._number])
-
-    # What the host calls, from its channel.
-
-    def accept(self, prompt_tokens: int) -> None:
-        """The engine has taken the request."""
-        self.prompt_tokens = prompt_tokens
-        self._accepted = True
-        self._changed.set()
-
-    def put(self, delta: Delta) -> None:
-        """A delta has come."""
-        self._deltas.append(delta)
-        if delta.usage is not None:
-            self._ended = self._complete = True
-        self._changed.set()
-
-    def fail(self, error: JarvisError) -> None:
-        """The stream has ended with an error; what came before is still delivered."""
-        if not self._ended:
-            self._error = error
-            self._changed.set()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the answer came whole."""
-        return self._complete
 
 
 class Host:
@@ -344,7 +258,9 @@ class Host:
             raise self._died()
         self._next_stream += 1
         number = self._next_stream
-        stream = self._streams[number] = HostStream(self, number, request)
+        stream = self._streams[number] = HostStream(
+            number, request, send=self.send, forget=lambda number: self._streams.pop(number, None)
+        )
         self.send(["chat", number, request_id, converter.unstructure(request)])
         try:
             await stream.wait_accepted()
@@ -356,10 +272,6 @@ class Host:
     def send(self, frame: Frame) -> None:
         """Send a frame; nothing happens if the host is gone."""
         self._channel.send(frame)
-
-    def forget(self, number: int) -> None:
-        """Frames of this stream are no longer wanted."""
-        self._streams.pop(number, None)
 
     def _on_frame(self, frame: Frame) -> None:
         match frame:

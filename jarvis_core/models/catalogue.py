@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 from jarvis_core.errors import ModelNotFound
 from jarvis_core.models.events import ModelEvent
-from jarvis_core.models.model import Lease, Model
+from jarvis_core.models.lease import Lease
+from jarvis_core.models.model import Model
 from jarvis_core.models.status import ModelState, ModelStatus
 from jarvis_core.settings import ModelConfig, ServerSettings
 
@@ -76,8 +77,10 @@ class Catalogue:
             ConfigError: It failed to load.
             EngineError: The same.
         """
-        lease = await self._find(name).acquire()
+        model = self._find(name)
+        lease = Lease(model)
         try:
+            await model.loaded()
             yield lease
         finally:
             lease.release()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -15,17 +15,15 @@ from jarvis_core.errors import (
     JarvisError,
     ModelUnavailable,
     QueueFull,
-    RequestError,
     StateConflict,
 )
-from jarvis_core.host.client import Host, HostLimits, HostStream
+from jarvis_core.host.client import Host, HostLimits
 from jarvis_core.host.environment import check_environment
 from jarvis_core.host.protocol import HostPlan
 from jarvis_core.models.events import EventKind, ModelEvent
 from jarvis_core.models.status import ModelState, ModelStatus
-from jarvis_core.models.suspects import Suspects, Ticket
+from jarvis_core.models.suspects import Suspects
 from jarvis_core.settings import ModelConfig, ServerSettings
-from jarvis_core.structs import ChatRequest, Delta, ModelInfo
 
 STEADY = 10.0
 """Seconds after which a host that died is replaced at once: it was not a crash at start."""
@@ -254,13 +252,11 @@ class Model:
 
     # -- requests --------------------------------------------------------------------------
 
-    async def acquire(self) -> Lease:
-        """A lease on the loaded model; loads it if it is cold.
+    def enter(self) -> None:
+        """Count a request that wants this model.
 
         Raises:
-            ModelUnavailable: It is still loading, unloading, or does not answer.
             QueueFull: Too many requests wait already.
-            JarvisError: It failed to load.
         """
         if self._waiting >= self._settings.queue_size:
             raise QueueFull(
@@ -270,15 +266,25 @@ class Model:
         self._requests += 1
         self._waiting += 1
         self._idle.clear()
-        lease = Lease(self)
-        try:
-            await self._loaded()
-        except BaseException:
-            lease.release()
-            raise
-        return lease
 
-    async def _loaded(self) -> None:
+    def leave(self, *, waiting: bool) -> None:
+        """A request that entered has ended, perhaps while it still waited."""
+        self._requests -= 1
+        self._waiting -= waiting
+        if not self._requests:
+            self._idle.set()
+
+    def begin_answer(self) -> None:
+        """A request that entered waits no longer."""
+        self._waiting -= 1
+
+    async def loaded(self) -> None:
+        """Wait until it is ready; loads it if it is cold.
+
+        Raises:
+            ModelUnavailable: It is still loading, unloading, or does not answer.
+            JarvisError: It failed to load.
+        """
         if self.state is ModelState.COLD:
             self.begin_load()
         name = self.config.name
@@ -298,15 +304,6 @@ class Model:
         """Whether the host is gone and the supervisor has yet to notice."""
         return self.state is ModelState.READY and (self._host is None or self._host.lost)
 
-    def _released(self, waiting: bool) -> None:
-        self._requests -= 1
-        self._waiting -= waiting
-        if not self._requests:
-            self._idle.set()
-
-    def _first_delta(self) -> None:
-        self._waiting -= 1
-
     @property
     def host(self) -> Host:
         """The host of a ready model.
@@ -319,96 +316,6 @@ class Model:
                 f"model {self.config.name!r} is {self.state.value}", retry_after=2.0
             )
         return self._host
-
-
-class Lease:
-    """A request's hold on a loaded model: while it is out, the model is not unloaded.
-
-    Attributes:
-        model: The model.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._waiting = True
-        self._released = False
-
-    @property
-    def status(self) -> ModelStatus:
-        """The model now."""
-        return self.model.status()
-
-    @property
-    def info(self) -> ModelInfo:
-        """The loaded model."""
-        info = self.model.host.info
-        assert info is not None
-        return info
-
-    @property
-    def chat_format(self) -> str:
-        """Name of the chat format."""
-        return self.model.host.chat_format or ""
-
-    async def chat(self, request: ChatRequest, *, request_id: str) -> ChatStream:
-        """Send a chat; returns when the engine has accepted it.
-
-        Raises:
-            RequestError: The request is refused.
-            EngineError: The host or its engine failed.
-        """
-        suspects = self.model.suspects
-        ticket = await suspects.admit(request)
-        try:
-            stream = await self.model.host.chat(request, request_id)
-        except BaseException as error:
-            suspects.leave(ticket, survived=isinstance(error, RequestError))
-            raise
-        return ChatStream(stream, self, ticket)
-
-    def began(self) -> None:
-        """The first delta has come: the request waits no longer."""
-        if self._waiting and not self._released:
-            self._waiting = False
-            self.model._first_delta()
-
-    def release(self) -> None:
-        """Give the model back; further calls do nothing."""
-        if not self._released:
-            self._released = True
-            self.model._released(self._waiting)
-
-
-class ChatStream:
-    """Batches of deltas of one chat, as they come.
-
-    The last delta of each index has a ``finish_reason``, the very last has the ``usage``.
-    """
-
-    def __init__(self, stream: HostStream, lease: Lease, ticket: Ticket) -> None:
-        self._stream = stream
-        self._lease = lease
-        self._ticket: Ticket | None = ticket
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
-        return self._stream.prompt_tokens
-
-    def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
-        return self
-
-    async def __anext__(self) -> Sequence[Delta]:
-        batch = await self._stream.__anext__()
-        self._lease.began()
-        return batch
-
-    async def aclose(self) -> None:
-        """Abort the chat if it has not ended; further calls do nothing."""
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            self._lease.model.suspects.leave(ticket, survived=self._stream.complete)
-            await self._stream.aclose()
 
 
 def _with_last_words(message: str, host: Host) -> str:

@@ -24,8 +24,9 @@ from jarvis_core.errors import (
     RequestError,
     SettingError,
 )
-from jarvis_core.host.client import Host, HostLimits, HostStream
+from jarvis_core.host.client import Host, HostLimits
 from jarvis_core.host.protocol import CREDIT, HostPlan
+from jarvis_core.host.stream import HostStream
 from jarvis_core.structs import ChatRequest, Completion, Message, SamplingParams
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF009  # setting() returns an attrs field, not a shared default
+# setting() returns an attrs field, not a shared default
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -20,7 +20,7 @@ from jarvis_core.http.openai.answers import Chunks, Head, whole
 from jarvis_core.http.openai.parameters import IGNORED_HEADER
 from jarvis_core.http.openai.request import ChatCall, chat_request, read_call
 from jarvis_core.http.responses import Response, json
-from jarvis_core.models.model import ChatStream
+from jarvis_core.models.lease import ChatStream
 from jarvis_core.structs import ChatRequest, Delta
 
 
