@@ -41,7 +41,7 @@ ROUTES = (
         while_draining=True,
     ),
     Route(method="GET", path="/health", endpoint=health.report, while_draining=True),
-    Route(method="GET", path="/metrics", endpoint=metrics.expose, while_draining=True),
+    Route(method="GET", path="/metrics", endpoint=health.metrics, while_draining=True),
 )
 
 _serial = itertools.count()

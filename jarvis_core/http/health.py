@@ -1,6 +1,8 @@
-"""Whether the process answers, and whether its models do."""
+"""What monitoring asks: whether the process answers, whether its models do, and the metrics."""
 
 from __future__ import annotations
+
+from prometheus_client import generate_latest
 
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front
@@ -44,4 +46,12 @@ def _response(state: str, details: dict[str, object]) -> Response:
         {"status": state, **details},
         status=200 if ok else 503,
         headers={} if ok else {"retry-after": "1"},
+    )
+
+
+async def metrics(front: Front, exchange: Exchange) -> Response:
+    """All metrics as Prometheus text."""
+    return Response(
+        generate_latest(front.metrics.registry),
+        content_type="text/plain; version=0.0.4; charset=utf-8",
     )

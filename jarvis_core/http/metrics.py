@@ -11,13 +11,11 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     disable_created_metrics,
-    generate_latest,
 )
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -29,13 +27,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from jarvis_core.http.exchange import Exchange
-from jarvis_core.http.responses import Response
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.status import ModelState, ModelStatus
 from jarvis_core.plugins import PluginReport
-
-if TYPE_CHECKING:
-    from jarvis_core.http.front import Front
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -246,11 +240,3 @@ def _labels(status: ModelStatus) -> tuple[str, str]:
 def core_version() -> str:
     """Version of the installed core."""
     return version("jarvis-core")
-
-
-async def expose(front: Front, exchange: Exchange) -> Response:
-    """All metrics as Prometheus text."""
-    return Response(
-        generate_latest(front.metrics.registry),
-        content_type="text/plain; version=0.0.4; charset=utf-8",
-    )
