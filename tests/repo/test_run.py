@@ -310,8 +310,13 @@ def test_a_signal_ends_the_install_with_everything_it_started(
     os.mkfifo(held)
     # pip and what it started hold the pipe open: its end says that all of them are gone.
     slow = f'exec 9>"{held}"; echo started >&9; sleep 300 & wait'
+    # A shell that began in the background has SIGINT ignored, and so would all that it starts.
+    listen = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     running = subprocess.Popen(
-        [machine.clone / "run.sh"],
+        [sys.executable, "-c", listen, machine.clone / "run.sh"],
         env=machine.environment({"FAKE_PIP": slow}),
         stdout=subprocess.PIPE,
         text=True,

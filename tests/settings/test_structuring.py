@@ -1,4 +1,3 @@
-# setting() returns an attrs field, not a shared default
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
