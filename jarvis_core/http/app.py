@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from sanic import Sanic
@@ -79,11 +79,12 @@ def create_app(settings: ServerSettings, catalogue: Catalogue) -> Sanic[Any, Any
 
 
 def _handler(front: Front, route: Route) -> Any:
-    async def handle(request: Request, **path: str) -> BaseHTTPResponse | None:
-        async def endpoint(exchange: Exchange) -> BaseHTTPResponse | None:
-            return await route.endpoint(front, exchange, **path)
+    # Neither is a coroutine function: each of their frames would be resumed for every chunk.
+    def handle(request: Request, **path: str) -> Awaitable[BaseHTTPResponse | None]:
+        def endpoint(exchange: Exchange) -> Awaitable[BaseHTTPResponse | None]:
+            return route.endpoint(front, exchange, **path)
 
-        return await front.answer(request, route, endpoint)
+        return front.answer(request, route, endpoint)
 
     return handle
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -56,17 +56,22 @@ class Fault(ValueError):
     """What is wrong with a value: the message continues a sentence that begins with its path."""
 
 
-def structure(value: Any, shape: type[T]) -> T:
-    """The shape that a JSON value has.
+def structurer(shape: type[T]) -> Callable[[Any], T]:
+    """A function that gives a JSON value its shape. Making it takes long, calling it does not.
 
-    Raises:
-        RequestError: It has not; ``param`` is the path of the first fault.
+    The function raises ``RequestError`` if the value has not that shape; ``param`` is the path of
+    the first fault.
     """
-    try:
-        return _converter.structure(value, shape)
-    except (BaseValidationError, Fault) as error:
-        path, message = _first_fault(error, "")
-        raise RequestError(f"{path or 'the body'} {message}", param=path or None) from None
+    hook = _converter.get_structure_hook(shape)
+
+    def structure(value: Any) -> T:
+        try:
+            return cast(T, hook(value, shape))
+        except (BaseValidationError, Fault) as error:
+            path, message = _first_fault(error, "")
+            raise RequestError(f"{path or 'the body'} {message}", param=path or None) from None
+
+    return structure
 
 
 def json_type(value: Any) -> str:

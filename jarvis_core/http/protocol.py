@@ -2,7 +2,8 @@
 
 Sanic's own timers measure idleness, so that a byte now and then holds a connection for ever, and
 its response timer cuts answers that are silent for long. Here each phase of a request has a
-deadline of its own, and none while it is being answered: that is the answer's business.
+deadline of its own, and none while it is being answered: that is the answer's business, but
+for a client that does not read.
 """
 
 # Sanic's protocol classes have no annotations.
@@ -77,7 +78,7 @@ class Connection(HttpProtocol):
         self._refused = False
         self._phase: tuple[int, Stage, bool] | None = None
         self._phase_began = 0.0
-        self._interval = min(2.0, self._limits.header_timeout / 4)
+        self._interval = min(2.0, self._limits.header_timeout / 4, self._limits.write_timeout / 4)
 
     # -- opening and closing ---------------------------------------------------------------
 
@@ -129,11 +130,14 @@ class Connection(HttpProtocol):
             self.transport.resume_reading()
 
     def check_timeouts(self) -> None:
-        """End a phase that takes too long. Runs now and then, so a phase may last a little more."""
+        """End what takes too long. Runs now and then, so it may last a little more."""
         http, task = self.http, self._task
         if http is None or task is None:
             return
         now = perf_counter()
+        if self.unread_since is not None and now - self.unread_since >= self._limits.write_timeout:
+            self.abort()  # the task is cancelled, which aborts what it answers
+            return
         phase = (http.serial, http.stage, bool(http.request_body))
         if phase != self._phase:
             self._phase, self._phase_began = phase, now
@@ -183,10 +187,6 @@ class Connection(HttpProtocol):
             transport is not None and not transport.is_closing()
         ):  # else a cancellation is on its way
             transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def hang_up(self) -> None:
-        """End the connection without sending what is left; what answers it is cancelled."""
-        self.abort()
 
     async def written(self) -> None:
         """Return when the client keeps up."""

@@ -45,7 +45,7 @@ async def stream(
 
     Args:
         exchange: The request.
-        settings: For the keep-alive interval and the write timeout.
+        settings: For the keep-alive interval.
         headers: Headers of the answer.
         first: Events that are sent with the headers.
         batches: What is to be sent. An error from it ends the stream with an ``error`` event.
@@ -61,14 +61,15 @@ async def stream(
     await request.respond(response)
     exchange.status = 200
     await response.send(first)
-    pulse = _Pulse(connection_of(request), settings)
-    write, connection = pulse.write, pulse.connection
+    connection = connection_of(request)
+    pulse = _Pulse(connection, settings.keepalive_interval)
     try:
         with exchange.cuttable():
             async for batch in batches:
                 now = perf_counter()
                 if data := encode(batch, now):
-                    write(data, now)
+                    connection.write_chunk(data)
+                    pulse.written_at = now
                     if connection.unread_since is not None:
                         await connection.written()
         end = last()
@@ -82,23 +83,20 @@ async def stream(
 
 
 class _Pulse:
-    """Writes events; fills silence with comments, and ends a connection that is not read.
+    """Fills silence with comments.
 
     One timer for a whole stream: each of its chunks costs nothing but to note the time.
+
+    Attributes:
+        written_at: Seconds on the performance counter when something was written last.
     """
 
-    def __init__(self, connection: Connection, settings: ServerSettings) -> None:
-        self.connection = connection
+    def __init__(self, connection: Connection, interval: float) -> None:
+        self.written_at = perf_counter()
+        self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._interval = settings.keepalive_interval
-        self._write_timeout = settings.write_timeout
-        self._written_at = perf_counter()
+        self._interval = interval
         self._timer = self._loop.call_later(self._interval, self._beat)
-
-    def write(self, data: bytes, now: float) -> None:
-        """Write events."""
-        self._written_at = now
-        self.connection.write_chunk(data)
 
     def stop(self) -> None:
         """Write no more comments."""
@@ -106,15 +104,10 @@ class _Pulse:
 
     def _beat(self) -> None:
         now = perf_counter()
-        unread_since = self.connection.unread_since
-        if unread_since is not None:
-            wait = unread_since + self._write_timeout - now
-            if wait <= 0:
-                self.connection.hang_up()
-                return
-        else:
-            wait = self._written_at + self._interval - now
-            if wait <= 0:
-                self.write(KEEP_ALIVE, now)
-                wait = self._interval
+        wait = self.written_at + self._interval - now
+        if wait <= 0:
+            if self._connection.unread_since is None:  # else there is enough to read
+                self._connection.write_chunk(KEEP_ALIVE)
+            self.written_at = now
+            wait = self._interval
         self._timer = self._loop.call_later(wait, self._beat)

@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 
 from jarvis_core.errors import RequestError
-from jarvis_core.http.converter import Between, Length, structure
+from jarvis_core.http.converter import Between, Length, structurer
 
 
 @frozen(kw_only=True)
@@ -38,9 +38,12 @@ class Drawing:
     scale: float | None = None
 
 
+structure = structurer(Drawing)
+
+
 def fault(value: Any) -> tuple[str | None, str]:
     with pytest.raises(RequestError) as caught:
-        structure(value, Drawing)
+        structure(value)
     return caught.value.param, caught.value.message
 
 
@@ -50,15 +53,14 @@ def test_a_value_of_the_right_shape_is_structured() -> None:
             "shapes": [{"kind": "circle", "radius": 1}, {"kind": "box", "side": 2}],
             "title": ["a", "b"],
             "unknown": 1,
-        },
-        Drawing,
+        }
     ) == Drawing(
         shapes=(Circle(kind="circle", radius=1.0), Square(kind="box", side=2)), title=("a", "b")
     )
 
 
 def test_null_is_none_where_it_is_allowed() -> None:
-    assert structure({"title": None, "closed": None, "only": None}, Drawing) == Drawing()
+    assert structure({"title": None, "closed": None, "only": None}) == Drawing()
 
 
 @pytest.mark.parametrize(

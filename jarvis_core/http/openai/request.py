@@ -10,7 +10,7 @@ import orjson
 from attrs import frozen
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
-from jarvis_core.http.converter import json_type, structure
+from jarvis_core.http.converter import json_type, structurer
 from jarvis_core.http.openai import constraint, parameters
 from jarvis_core.http.openai.messages import message
 from jarvis_core.http.openai.sampling import sampling_params, stop_strings
@@ -31,6 +31,7 @@ MAX_PARTS = 16_384
 TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "thinking_budget", "date_string"})
 """What a request may say to a model's template."""
 
+_structure_body = structurer(ChatBody)
 _EFFORTS = ("none", "low", "medium", "high")
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
@@ -65,7 +66,7 @@ def read_call(raw: Mapping[str, Any], settings: ServerSettings) -> ChatCall:
         RequestError: ``param`` is the path of the first fault.
     """
     _check_sizes(raw, settings)
-    body = structure(raw, ChatBody)
+    body = _structure_body(raw)
     _check_limits(body, settings)
     _check_tools(body, raw.get("tools") or (), settings)
     _check_sense(body)
