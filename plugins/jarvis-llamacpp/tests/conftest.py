@@ -20,7 +20,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 async def engine(anyio_backend: str) -> AsyncIterator[Engine]:
     """SmolLM2-135M-Instruct. One thread: another on a busy machine makes both wait."""
-    spec = ModelSpec(name="tiny", source="smollm2", path="smollm2", context_length=2048)
-    engine = await LLAMA_CPP.load(spec, LlamaCppSettings(n_threads=1, kv_size=8192))
+    spec = ModelSpec(name="tiny", source="smollm2", path="smollm2", context_length=1024)
+    settings = LlamaCppSettings(n_threads=1, kv_size=4096, n_batch=128)
+    engine = await LLAMA_CPP.load(spec, settings)
     yield engine
     await engine.aclose()

@@ -79,7 +79,7 @@ class Engine:
             sequences=sequences,
             kv_size=kv_size,
             context_length=context_length,
-            n_batch=n_batch,
+            prompt_budget=n_batch,
             partial_reuse=partial,
         )
         self.most: dict[Sequence, int] = {}
@@ -114,7 +114,7 @@ class Engine:
     def step(self) -> Plan[Sequence]:
         plan = self.scheduler.schedule()
         work = [(c.sequence, c.count) for c in plan.chunks] + [(s, 1) for s in plan.singles]
-        assert sum(count for _, count in work) <= self.n_batch
+        assert sum(chunk.count for chunk in plan.chunks) <= self.n_batch
         for sequence, count in work:
             start = sequence.computed
             self.memory.write(sequence.seq, start, sequence.tokens[start : start + count])

@@ -22,11 +22,11 @@ def test_a_character_across_tokens_comes_when_it_is_whole() -> None:
     assert text.finish() == ""
 
 
-def test_a_character_that_is_never_finished_is_replaced_at_the_end() -> None:
+def test_the_start_of_a_character_whose_rest_never_comes_is_dropped() -> None:
     text = stream([b"a\xf0\x9f"])
 
     assert text.add(0) == "a"
-    assert text.finish() == "\ufffd"
+    assert text.finish() == ""
 
 
 def test_bytes_that_are_no_character_are_replaced_and_the_rest_goes_on() -> None:

@@ -62,10 +62,12 @@ class Match(Generic[S]):
 
     Attributes:
         slot: Where, None if nowhere.
-        reused: Tokens of it.
+        common: Tokens that are the same there.
+        reused: Of those, tokens that are reused.
     """
 
     slot: Slot[S] | None = None
+    common: int = 0
     reused: int = 0
 
     @property
@@ -108,19 +110,19 @@ class PrefixCache(Generic[S]):
 
     def match(self, sequence: S) -> Match[S]:
         """Find the slot that holds the longest prefix of a sequence."""
-        best, found = LEAST_REUSE - 1, None
+        best: Match[S] = Match()
         for slot in self.slots:
             held = self.ledger.length(slot.seq)
-            if held == 0 or slot.salt != sequence.salt:
+            if held < LEAST_REUSE or slot.salt != sequence.salt:
                 continue
             common = common_prefix(slot.tokens, sequence.tokens, min(held, sequence.length - 1))
-            if self._partial_reuse:
-                common -= common % sequence.stride
-            elif slot.owner is not None or common < held:
+            if not self._partial_reuse and (slot.owner is not None or common < held):
                 continue
-            if common > best or (common == best and found is not None and slot.owner is None):
-                best, found = common, slot
-        return Match() if found is None else Match(found, best)
+            better = common > best.common or (common == best.common and slot.owner is None)
+            if common >= LEAST_REUSE and better:
+                reused = common - common % sequence.stride if self._partial_reuse else common
+                best = Match(slot, common, reused)
+        return best
 
     def enter(self, sequence: S, match: Match[S]) -> None:
         """Give a sequence a slot, with the prefix that was found."""
@@ -131,7 +133,7 @@ class PrefixCache(Generic[S]):
         elif not self._truncate(slot, reused):
             reused = 0
         self._occupy(slot, sequence)
-        if source is not None and slot is not source:
+        if source is not None and slot is not source and reused:
             self._memory.copy(source.seq, slot.seq, reused)
             self.ledger.share(source.seq, slot.seq, reused)
         if sequence.length == sequence.prompt_length:
@@ -203,7 +205,7 @@ class PrefixCache(Generic[S]):
         source = match.slot
         idle = [s for s in self.slots if s.owner is None and s is not source]
         if source is not None and source.owner is None:
-            mostly = match.reused * 2 >= self.ledger.length(source.seq)
+            mostly = match.common * 2 >= self.ledger.length(source.seq)
             if mostly or not idle or not self._partial_reuse:
                 return source
         return min(idle, key=lambda s: (self.ledger.length(s.seq) > 0, s.used))

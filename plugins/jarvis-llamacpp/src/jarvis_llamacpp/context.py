@@ -191,11 +191,10 @@ def _bytes(array: npt.NDArray[np.uint8]) -> Any:
 def _context_params(plan: MemoryPlan, settings: LlamaCppSettings) -> Any:
     params = lib.llama_context_default_params()
     threads = settings.n_threads or default_threads()
-    # Beside one token of every sequence there is always room for some of a prompt.
-    n_batch = max(settings.n_batch, settings.max_num_seqs + 64)
+    tokens = settings.n_batch + settings.max_num_seqs  # of prompts, and one of each sequence
     params.n_ctx = plan.kv_size
-    params.n_batch = n_batch
-    params.n_ubatch = min(settings.n_ubatch or n_batch, n_batch)
+    params.n_batch = tokens
+    params.n_ubatch = min(settings.n_ubatch or tokens, tokens)
     params.n_seq_max = settings.max_num_seqs
     params.n_outputs_max = settings.max_num_seqs
     params.n_threads = threads

@@ -70,6 +70,7 @@ class LlamaCppEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         """Continue a prompt; see ``jarvis_core.Engine``."""
+        self._runner.check()
         check_params(request.sampling, self._info.vocab_size)
         ids = await self.tokenize(request.prompt)
         most = self._most_tokens(len(ids), request.sampling.max_tokens)
@@ -94,6 +95,7 @@ class LlamaCppEngine:
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt."""
+        self._runner.check()
         if sum(len(s.text) for s in prompt.segments) <= _SHORT:
             return self._tokenizer.encode(prompt)
         return await self._in_worker(functools.partial(self._tokenizer.encode, prompt))
@@ -196,6 +198,7 @@ def load_engine(
             lambda: LlamaContext(loaded, plan, settings),
             loaded.vocabulary,
             context_length=plan.context_length,
+            prompt_budget=settings.n_batch,
             partial_reuse=loaded.partial_reuse,
         )
         runner.ready.result()

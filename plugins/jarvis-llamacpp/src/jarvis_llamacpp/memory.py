@@ -133,7 +133,7 @@ def _bytes_per_item(cache_type: str) -> float:
 def compute_bytes(weights: Weights, settings: LlamaCppSettings) -> int:
     """Bytes of the buffers for one step: activations, and logits of one row a sequence."""
     header = weights.header
-    rows = settings.n_ubatch or settings.n_batch
+    rows = settings.n_ubatch or settings.n_batch + settings.max_num_seqs
     width = header.number("embedding_length")
     hidden = header.number("feed_forward_length", 4 * width)
     vocabulary = header.number("vocab_size", 128_000)

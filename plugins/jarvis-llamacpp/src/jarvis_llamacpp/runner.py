@@ -42,6 +42,7 @@ class Runner:
         vocabulary: Vocabulary,
         *,
         context_length: int,
+        prompt_budget: int,
         partial_reuse: bool,
     ) -> None:
         """Start the thread.
@@ -50,12 +51,14 @@ class Runner:
             make_context: Called on the thread, which owns what it returns.
             vocabulary: The model's vocabulary.
             context_length: Tokens of one sequence at most.
+            prompt_budget: Prompt tokens of one step at most.
             partial_reuse: Whether a part of a computed sequence can be reused.
         """
         self.ready: Future[int] = Future()
         self._make_context = make_context
         self._vocabulary = vocabulary
         self._context_length = context_length
+        self._prompt_budget = prompt_budget
         self._partial_reuse = partial_reuse
         self._gate = threading.Lock()
         self._dead: str | None = None
@@ -80,9 +83,17 @@ class Runner:
             EngineDied: The thread has ended.
         """
         with self._gate:
-            if self._dead is not None:
-                raise EngineDied(self._dead)
+            self.check()
             self._commands.put(lambda: self._begin(job))
+
+    def check(self) -> None:
+        """Refuse work once the thread has ended.
+
+        Raises:
+            EngineDied: It has ended.
+        """
+        if self._dead is not None:
+            raise EngineDied(self._dead)
 
     def abort(self, job: Job) -> None:
         """End a request before the next step; nothing more is sent for it."""
@@ -138,7 +149,7 @@ class Runner:
             sequences=context.n_seqs,
             kv_size=context.kv_size,
             context_length=self._context_length,
-            n_batch=context.n_batch,
+            prompt_budget=self._prompt_budget,
             partial_reuse=self._partial_reuse,
         )
         return Stepper(context, self._scheduler)
@@ -266,7 +277,7 @@ class Runner:
                 reason = "stop"
             elif continuation.length >= continuation.most:
                 text += stream.finish()
-                reason = "stop" if stream.stopped else "length"
+                reason = "length"
         if text or reason:
             self._emit(continuation, text, reason)
 

@@ -1,7 +1,7 @@
 """Decides what each step computes: plain code over plain data.
 
-Every running sequence gets its next token in every step; what room is left in the batch goes to
-prompts, half of it to the oldest, the rest to the shortest, so that neither a long prompt nor a
+Every running sequence gets its next token in every step; beside them prompts are read, a chunk in
+each step, half of it of the oldest, the rest of the shortest, so that neither a long prompt nor a
 stream of short ones waits for the other. Requests start as long as their prompts fit beside what
 runs; when the KV cache is full nonetheless, kept prefixes go first, then the youngest sequence
 makes room with its state saved. The oldest always goes on, so everything ends.
@@ -77,7 +77,7 @@ class Scheduler(Generic[S]):
         sequences: int,
         kv_size: int,
         context_length: int,
-        n_batch: int,
+        prompt_budget: int,
         partial_reuse: bool = True,
     ) -> None:
         """Begin with nothing.
@@ -87,7 +87,7 @@ class Scheduler(Generic[S]):
             sequences: Sequences that run at the same time.
             kv_size: Tokens that the KV cache holds.
             context_length: Tokens of one sequence at most.
-            n_batch: Tokens of one step at most.
+            prompt_budget: Prompt tokens of one step at most.
             partial_reuse: Whether a part of a computed sequence can be reused.
         """
         ledger = KvLedger(sequences, kv_size, context_length)
@@ -97,8 +97,9 @@ class Scheduler(Generic[S]):
         self.waiting: list[S] = []
         self.running: list[S] = []
         self._ledger = ledger
-        self._n_batch = n_batch
+        self._prompt_budget = prompt_budget
         self._sequences = sequences
+        self._most_running = sequences
         self._partial_reuse = partial_reuse
 
     def add(self, sequence: S) -> None:
@@ -113,6 +114,7 @@ class Scheduler(Generic[S]):
         else:
             self.running.remove(sequence)
             self.cache.leave(sequence)
+            self._most_running = self._sequences
 
     def schedule(self) -> Plan[S]:
         """Choose what the next step computes."""
@@ -140,12 +142,15 @@ class Scheduler(Generic[S]):
         if len(self.running) < 2:
             return False
         self._preempt(self.running[-1])
+        # llama.cpp knows better than the ledger: nobody comes back before somebody has ended.
+        self._most_running = len(self.running)
         return True
 
     def reset(self) -> None:
         """Drop what runs and forget what was computed; sequences that wait stay."""
         self.running.clear()
         self.cache.reset()
+        self._most_running = self._sequences
 
     # -- what a step computes --------------------------------------------------------------
 
@@ -165,14 +170,14 @@ class Scheduler(Generic[S]):
         return Plan(chunks, singles)
 
     def _share_out(self, reading: list[S], taken: int) -> list[Chunk[S]]:
-        """Give the room of the batch that is left to prompts.
+        """Choose which prompts are read on, and how far.
 
         Args:
             reading: Sequences whose prompts are not computed, the oldest first.
-            taken: Tokens of the batch that are given away already.
+            taken: Cells that are given away already.
         """
         others = sum(s.remaining for s in reading[1:])
-        budget = min(self._n_batch - taken, reading[0].remaining + others)
+        budget = min(self._prompt_budget, reading[0].remaining + others)
         self.cache.make_room(taken + budget)
         budget = min(budget, self._ledger.free - taken)
         chunks = []
@@ -194,7 +199,7 @@ class Scheduler(Generic[S]):
         """Start waiting sequences, in order; only those pass others that wait for a leader."""
         promised = sum(s.remaining for s in self.running) if self.waiting else 0
         at = 0
-        while at < len(self.waiting) and len(self.running) < self._sequences:
+        while at < len(self.waiting) and len(self.running) < self._most_running:
             sequence = self.waiting[at]
             if self._is_led(sequence):
                 at += 1

@@ -29,13 +29,13 @@ class LlamaCppSettings:
         ge=1,
         le=65536,
         env=("JARVIS_N_BATCH",),
-        help="Tokens computed in one step at most; long prompts are cut into such chunks.",
+        help="Prompt tokens computed in one step at most; long prompts are cut into such chunks.",
     )
     n_ubatch: int | None = setting(
         default=None,
         ge=1,
         le=65536,
-        help="Tokens computed at once inside a step; default: n_batch.",
+        help="Tokens computed at once inside a step; default: all of them.",
     )
     n_threads: int | None = setting(
         default=None,

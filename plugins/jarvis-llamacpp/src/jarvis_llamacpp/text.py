@@ -66,10 +66,8 @@ class TextStream:
         return text
 
     def finish(self) -> str:
-        """What was held back: the start of a stop string, or of a character (replaced)."""
-        text = self._decoder.decode(b"", final=True)
-        if self._stops is None:
-            return text
-        text, hit = self._stops.feed(text)
-        self.stopped = hit is not None
-        return text + ("" if self.stopped else self._stops.finish())
+        """What was held back as the start of a stop string.
+
+        The start of a character whose rest never came is dropped.
+        """
+        return "" if self._stops is None else self._stops.finish()
