@@ -1,0 +1,114 @@
+"""Servers that are measured: started, asked, their CPU time counted, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import Any
+
+from load import LoadError, ask
+
+_START_LIMIT = 120.0
+"""Seconds that a server may take to its first token."""
+
+_END_LIMIT = 20.0
+"""Seconds that a server may take to end before it is killed."""
+
+
+class Server:
+    """A server process and its children, on a port of this machine.
+
+    Attributes:
+        name: What it is called in tables.
+        command: How it is started.
+        port: Where it listens.
+        load_seconds: Seconds from its start to its first token.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], port: int, folder: Path) -> None:
+        """Describe a server.
+
+        Args:
+            name: What it is called in tables.
+            command: How it is started.
+            port: Where that lets it listen.
+            folder: Working directory; its log is written there.
+        """
+        self.name = name
+        self.command = list(command)
+        self.port = port
+        self.load_seconds = 0.0
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self, body: dict[str, Any]) -> None:
+        """Start it and wait for the first token of an answer to ``body``.
+
+        Raises:
+            RuntimeError: It ends, or does not answer in time.
+        """
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("JARVIS_", "LLAMA_"))}
+        log = self._folder / f"{self.name}.log"
+        begun = perf_counter()
+        with log.open("wb") as out:
+            process = self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
+                self.command, stdout=out, stderr=out, cwd=self._folder, env=environ
+            )
+        deadline = monotonic() + _START_LIMIT
+        while monotonic() < deadline and process.poll() is None:
+            try:
+                await ask(self.port, {**body, "max_tokens": 1})
+            except (OSError, LoadError):
+                await asyncio.sleep(0.02)
+                continue
+            self.load_seconds = perf_counter() - begun
+            return
+        self.stop()
+        raise RuntimeError(
+            f"{self.name} does not answer:\n{log.read_text(errors='replace')[-2000:]}"
+        )
+
+    def cpu_seconds(self) -> float:
+        """Seconds of CPU time that the process and its living children have taken."""
+        if self._process is None:
+            return 0.0
+        parents, ticks = {}, {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has just ended
+            pid = int(folder.name)
+            parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
+        total = 0
+        for pid, used in ticks.items():
+            at = pid
+            while at > 1 and at != self._process.pid:
+                at = parents.get(at, 0)
+            total += used if at == self._process.pid else 0
+        return total / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_END_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
