@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from attrs import fields
 
@@ -45,6 +46,12 @@ def test_every_setting_explains_itself_and_has_a_default() -> None:
     LlamaCppSettings()
     for field in fields(LlamaCppSettings):
         assert field.metadata["jarvis"]["help"].endswith(".")
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+    assert [f.name for f in fields(LlamaCppSettings) if f"`{f.name}`" not in readme] == []
 
 
 def test_older_names_of_settings_are_known() -> None:

@@ -211,6 +211,7 @@ def test_top_ids_keep_all_that_are_equal_to_the_last() -> None:
         ("presence_penalty", math.nan),
         ("frequency_penalty", math.inf),
         ("min_tokens", -1),
+        ("max_tokens", -1),
         ("logit_bias", {VOCABULARY: 1.0}),
         ("logit_bias", {-1: 1.0}),
         ("logit_bias", {1: math.nan}),

@@ -22,6 +22,7 @@ from jarvis_core import (
     ModelSourceError,
     ModelSpec,
     Prompt,
+    RequestError,
     Usage,
 )
 from jarvis_llamacpp.context import DecodeError, LlamaContext
@@ -72,6 +73,8 @@ class LlamaCppEngine:
         """Continue a prompt; see ``jarvis_core.Engine``."""
         self._runner.check()
         check_params(request.sampling, self._info.vocab_size)
+        if request.n < 1:
+            raise RequestError(f"n is {request.n}, it must be at least 1", param="n")
         ids = await self.tokenize(request.prompt)
         most = self._most_tokens(len(ids), request.sampling.max_tokens)
         if most == len(ids):

@@ -130,7 +130,8 @@ class LlamaModel:
             )
         attributes = [lib.llama_vocab_get_attr(vocab, i) for i in range(size)]
         end_ids = frozenset(i for i in range(size) if lib.llama_vocab_is_eog(vocab, i))
-        pieces = tuple(self._piece(i) for i in range(size))
+        buffer = ctypes.create_string_buffer(256)
+        pieces = tuple(self._piece(i, buffer) for i in range(size))
         controls: dict[str, int] = {}
         left, right = set(), set()
         for i, attribute in enumerate(attributes):
@@ -155,14 +156,12 @@ class LlamaModel:
             strips_right=frozenset(right),
         )
 
-    def _piece(self, token_id: int) -> bytes:
-        room = 256
-        while True:
-            buffer = ctypes.create_string_buffer(room)
-            count = lib.llama_token_to_piece(self._vocab, token_id, buffer, room, 0, True)
-            if count >= 0:
-                return buffer.raw[:count]
-            room = -count
+    def _piece(self, token_id: int, buffer: Any) -> bytes:
+        room = len(buffer)
+        count = lib.llama_token_to_piece(self._vocab, token_id, buffer, room, 0, True)
+        if count < 0:
+            return self._piece(token_id, ctypes.create_string_buffer(-count))
+        return ctypes.string_at(buffer, count)
 
 
 def load_failure(what: str) -> ModelSourceError | InsufficientMemory:

@@ -191,10 +191,11 @@ def check_params(params: SamplingParams, vocab_size: int) -> None:
         "presence_penalty": (-1e6, 1e6),
         "frequency_penalty": (-1e6, 1e6),
         "min_tokens": (0, math.inf),
+        "max_tokens": (0, math.inf),
     }
     for name, (least, most) in ranges.items():
         value = getattr(params, name)
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             raise RequestError(f"{name} is {value}, it must be from {least} to {most}", param=name)
     for name, ids in (
         ("logit_bias", params.logit_bias.keys()),
