@@ -178,11 +178,7 @@ class _Server:
         watch = asyncio.create_task(self._watch_models())
         await self._first_signal.wait()
         watch.cancel()
-        self._tell(
-            "stopping",
-            f"running answers may go on for {self._settings.drain_timeout:g} s; "
-            "a second signal ends the server at once",
-        )
+        self._tell("stopping", self._why_stopping())
         hurry = asyncio.create_task(self._second_signal.wait())
         ending = asyncio.create_task(self._end(server))
         await asyncio.wait((hurry, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -203,12 +199,19 @@ class _Server:
     def _tell(self, kind: EventKind, message: str) -> None:
         self._announce(ModelEvent(kind=kind, message=message))
 
+    def _why_stopping(self) -> str:
+        if self._no_model_left:
+            return "there is nothing to serve"
+        return (
+            f"running answers may go on for {self._settings.drain_timeout:g} s; "
+            "a second signal ends the server at once"
+        )
+
     async def _watch_models(self) -> None:
         """End the server if every model that it has turns out to be impossible to load."""
         await self._catalogue.settled()
         errors = [await self._why_failed(status.name) for status in self._catalogue.statuses()]
         if errors and all(isinstance(e, ConfigError | InsufficientMemory) for e in errors):
-            _log.error("no model can be loaded")
             self._no_model_left = True
             self._first_signal.set()
 

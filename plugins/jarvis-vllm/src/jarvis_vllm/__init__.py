@@ -24,7 +24,7 @@ VLLM = EngineType(
     env_prefix="JARVIS_VLLM_",
     load=load,
     settings=VllmSettings,
-    weights=("*.safetensors", "*.json", "*.txt", "*.model", "tokenizer*"),
+    # No weights patterns: while nothing can be loaded, gigabytes must not be downloaded first.
 )
 
 
