@@ -15,6 +15,7 @@ venv=.venv
 state=$venv/.jarvis # what this script knows about the venv, a small file for each fact
 log=$state/install.log
 job=                # process group of a running install
+temporary=          # its folder for temporary files
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
@@ -67,13 +68,13 @@ check_compilers() {
 stop() {
   trap '' INT TERM HUP
   if [ -n "$job" ]; then
-    # pip removes its build folders on SIGINT; what does not listen is killed.
     kill -INT -- "-$job" 2>/dev/null || true
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
+    for _ in 1 2 3 4 5 6; do
       kill -0 -- "-$job" 2>/dev/null || break
       sleep 0.5
     done
     kill -KILL -- "-$job" 2>/dev/null || true
+    rm -rf "$temporary"
   fi
   say "Stopped. The next ./run.sh begins again with what was not finished."
   exit "$1"
@@ -90,8 +91,9 @@ logged() {
   local what=$1 began=$SECONDS shown=$SECONDS status=0 passed doing
   shift
   printf '== %s\n' "$what" >"$log"
+  temporary=$(mktemp -d)
   set -m # a process group of its own, so that stop() reaches compilers too
-  "$@" </dev/null >>"$log" 2>&1 &
+  TMPDIR=$temporary "$@" </dev/null >>"$log" 2>&1 &
   job=$!
   set +m
   while kill -0 "$job" 2>/dev/null; do
@@ -103,6 +105,7 @@ logged() {
   done
   wait "$job" 2>/dev/null || status=$?
   job=
+  rm -rf "$temporary"
   if [ "$status" -ne 0 ]; then install_failed "$what"; fi
 }
 

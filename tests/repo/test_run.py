@@ -309,26 +309,26 @@ def test_a_signal_ends_the_install_with_everything_it_started(
     held = tmp_path / "held"
     os.mkfifo(held)
     # pip and what it started hold the pipe open: its end says that all of them are gone.
-    slow = f'exec 9>"{held}"; echo started >&9; sleep 300 & wait'
-    # A shell that began in the background has SIGINT ignored, and so would all that it starts.
-    listen = (
-        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    running = subprocess.Popen(
-        [sys.executable, "-c", listen, machine.clone / "run.sh"],
-        env=machine.environment({"FAKE_PIP": slow}),
+    slow = f'exec 9>"{held}"; touch "$TMPDIR/built"; echo started >&9; sleep 300 & wait'
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    variables = {"FAKE_PIP": slow, "TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        [machine.clone / "run.sh"],
+        env=machine.environment(variables),
         stdout=subprocess.PIPE,
         text=True,
-    )
-    with held.open() as pipe:
-        assert pipe.readline() == "started\n"
-        running.send_signal(number)
-        assert pipe.read() == ""
-    output, _ = running.communicate(timeout=60)
+    ) as running:
+        with held.open() as pipe:
+            assert pipe.readline() == "started\n"
+            assert list(temporary.glob("*/built"))
+            running.send_signal(number)
+            assert pipe.read() == ""
+        output, _ = running.communicate(timeout=60)
 
     assert running.returncode == 128 + number
     assert "Stopped" in output
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_cut_off_install_starts_again_in_a_fresh_venv(machine: Machine) -> None:
