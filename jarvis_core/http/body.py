@@ -35,6 +35,17 @@ async def read_json(request: Request, settings: ServerSettings) -> dict[str, Any
     return value
 
 
+async def discard(request: Request, settings: ServerSettings) -> None:
+    """Take a body that nobody asked for, so that the connection can go on.
+
+    Raises:
+        BodyTooLarge: It is over the limit.
+        SlowRequest: It did not come in time.
+    """
+    if isinstance(request.stream, Http) and request.stream.request_body:
+        await _read(request, settings)
+
+
 async def _read(request: Request, settings: ServerSettings) -> bytes:
     stream = request.stream
     assert isinstance(stream, Http)

@@ -12,6 +12,7 @@ from sanic.response import BaseHTTPResponse
 from jarvis_core.errors import ModelUnavailable
 from jarvis_core.http import cors, errors
 from jarvis_core.http.auth import Keyring, Scope
+from jarvis_core.http.body import discard
 from jarvis_core.http.exchange import Exchange, Exchanges, close_after
 from jarvis_core.http.metrics import Metrics
 from jarvis_core.models.catalogue import Catalogue
@@ -62,6 +63,7 @@ class Front:
                         self._admit(exchange, route)
                         with exchange.cuttable():
                             response = await endpoint(exchange)
+                            await discard(request, self.settings)
                     else:
                         response = preflight
                 except Exception as raised:

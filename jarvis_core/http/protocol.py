@@ -19,7 +19,7 @@ from sanic.http import Http, Stage
 from sanic.request import Request
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from jarvis_core.errors import ModelUnavailable
+from jarvis_core.errors import QueueFull
 from jarvis_core.http import errors
 from jarvis_core.settings import ServerSettings
 
@@ -86,7 +86,7 @@ class Connection(HttpProtocol):
         """Take the connection, or refuse it if there are too many that are in use."""
         if len(self.connections) >= self._limits.max_connections and not self._close_one_idle():
             self._refused = True
-            transport.write(errors.raw(ModelUnavailable("too many open connections")))
+            transport.write(errors.raw(QueueFull("too many connections are open")))
             transport.close()
             return
         super().connection_made(transport)

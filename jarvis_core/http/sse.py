@@ -65,13 +65,8 @@ async def stream(
     pulse = _Pulse(connection, settings.keepalive_interval)
     try:
         with exchange.cuttable():
-            async for batch in batches:
-                now = perf_counter()
-                if data := encode(batch, now):
-                    connection.write_chunk(data)
-                    pulse.written_at = now
-                    if connection.unread_since is not None:
-                        await connection.written()
+            # A task of its own: a chunk would else be resumed through a dozen frames below it.
+            await asyncio.create_task(_pump(batches, encode, connection, pulse))
         end = last()
     except Exception as raised:
         error = errors.from_exception(raised, request_id=exchange.id)
@@ -80,6 +75,21 @@ async def stream(
     finally:
         pulse.stop()
     await response.send(end, end_stream=True)
+
+
+async def _pump(
+    batches: AsyncIterable[Batch],
+    encode: Callable[[Batch, float], bytes],
+    connection: Connection,
+    pulse: _Pulse,
+) -> None:
+    async for batch in batches:
+        now = perf_counter()
+        if data := encode(batch, now):
+            connection.write_chunk(data)
+            pulse.written_at = now
+            if connection.unread_since is not None:
+                await connection.written()
 
 
 class _Pulse:

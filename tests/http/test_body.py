@@ -140,6 +140,17 @@ async def test_a_connection_whose_body_was_refused_does_not_stay_open(
     assert reply.startswith(b"HTTP/1.1 408")
 
 
+async def test_a_body_that_nobody_asked_for_is_taken(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve()
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/models/tiny/load")):
+        answer = await served.client.request(method, path, content=b"hello")
+        assert answer.status_code == 200
+        assert answer.headers["connection"] == "keep-alive"
+    assert not [record for record in caplog.records if record.name.startswith("sanic")]
+
+
 async def test_a_client_that_waits_for_100_continue_gets_it(serve: Any) -> None:
     served = await serve()
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)

@@ -72,7 +72,7 @@ async def test_connections_over_the_cap_are_refused_while_all_are_in_use(
         await asyncio.sleep(0.01)
     answer = await served.raw(b"")
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n")
-    assert b'"code":"model_unavailable"' in answer
+    assert b'"code":"queue_full"' in answer
     gate.set()
     assert [(await task).status_code for task in running] == [200] * 3
 

@@ -21,6 +21,8 @@ from jarvis_core.structs import Constraint, ModelInfo
 MAX_DEPTH = 32
 """Levels of objects and arrays in a schema or a tool."""
 
+_ANY_OBJECT = Constraint(kind="json_schema", value='{"type":"object"}')
+
 _OPAQUE = frozenset({"const", "default", "enum", "examples"})
 """Keys of a schema whose values are data."""
 
@@ -60,10 +62,12 @@ def refuse_what_cannot_be(name: str, constraint: Constraint, model: ModelInfo) -
 def _all(body: ChatBody) -> Iterator[tuple[str, Constraint]]:
     match body.response_format:
         case JsonObjectFormatBody():
-            yield "response_format", Constraint(kind="json_schema", value='{"type":"object"}')
+            yield "response_format", _ANY_OBJECT
         case JsonSchemaFormatBody(json_schema=named):
             yield "response_format", _schema(named.schema, "response_format.json_schema.schema")
     outputs = body.structured_outputs or StructuredOutputsBody()
+    if outputs.json_object:
+        yield "structured_outputs.json_object", _ANY_OBJECT
     for prefix, source in (("structured_outputs.", outputs), ("guided_", body)):
         if (schema := getattr(source, _field(prefix, "json"))) is not None:
             yield prefix + "json", _schema(schema, prefix + "json")

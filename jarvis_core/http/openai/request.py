@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import orjson
 from attrs import frozen
 
@@ -14,7 +15,12 @@ from jarvis_core.http.converter import json_type, structurer
 from jarvis_core.http.openai import constraint, parameters
 from jarvis_core.http.openai.messages import message
 from jarvis_core.http.openai.sampling import sampling_params, stop_strings
-from jarvis_core.http.openai.wire import AssistantMessageBody, ChatBody, NamedToolBody
+from jarvis_core.http.openai.wire import (
+    AssistantMessageBody,
+    ChatBody,
+    NamedToolBody,
+    StructuredOutputsBody,
+)
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import (
     ChatRequest,
@@ -67,6 +73,7 @@ def read_call(raw: Mapping[str, Any], settings: ServerSettings) -> ChatCall:
     """
     _check_sizes(raw, settings)
     body = _structure_body(raw)
+    _check_structured_outputs(raw.get("structured_outputs") or {})
     _check_limits(body, settings)
     _check_tools(body, raw.get("tools") or (), settings)
     _check_sense(body)
@@ -134,6 +141,17 @@ def _items(value: Any) -> list[Any]:
 def _at_most(limit: int, value: Any, name: str) -> None:
     if isinstance(value, list | tuple) and len(value) > limit:
         raise RequestError(f"{name} has {len(value)} items; at most {limit} are taken", param=name)
+
+
+def _check_structured_outputs(outputs: Mapping[str, Any]) -> None:
+    """Refuse a constraint that nobody knows: to ignore it would be to answer without it."""
+    known = {field.name for field in attrs.fields(StructuredOutputsBody)}
+    for name in outputs:
+        if name not in known and outputs[name] is not None:
+            raise UnsupportedParameter(
+                f"structured_outputs takes one of {', '.join(sorted(known))}",
+                param="structured_outputs",
+            )
 
 
 def _check_limits(body: ChatBody, settings: ServerSettings) -> None:

@@ -227,6 +227,7 @@ class StructuredOutputsBody:
     """vLLM's name for constraints beside ``response_format``; one of the fields is given."""
 
     json: Mapping[str, Any] | str | None = None
+    json_object: bool | None = None
     regex: str | None = None
     choice: Choice | None = None
     grammar: str | None = None

@@ -457,6 +457,10 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
             Constraint(kind="json_schema", value='{"a":1}'),
         ),
         ({"structured_outputs": {"choice": ["a"]}}, Constraint(kind="choice", value='["a"]')),
+        (
+            {"structured_outputs": {"json_object": True}},
+            Constraint(kind="json_schema", value='{"type":"object"}'),
+        ),
         ({"structured_outputs": {}}, None),
     ],
 )
@@ -476,6 +480,7 @@ def test_every_way_to_constrain_is_understood(
             {"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
             "response_format.json_schema.schema",
         ),
+        ({"structured_outputs": {"structural_tag": "a"}}, "structured_outputs"),
         ({"guided_json": "{"}, "guided_json"),
         ({"guided_json": "[]"}, "guided_json"),
         ({"guided_choice": []}, "guided_choice"),
