@@ -12,7 +12,7 @@ work=.tox
 runner=$work/runner
 
 # Interpreters that pyenv and uv keep: tox looks on PATH.
-for folder in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1*/bin "$HOME"/.local/share/uv/python/cpython-3.1*/bin; do
+for folder in "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.1*/bin "${HOME:-}"/.local/share/uv/python/cpython-3.1*/bin; do
   if [ -d "$folder" ]; then PATH=$PATH:$folder; fi
 done
 
