@@ -140,6 +140,22 @@ def test_text_that_surely_does_not_fit_is_refused_before_it_is_tokenized() -> No
         Tokenizer(TOY, never, 10).encode(prompt)
 
 
+@pytest.mark.parametrize("character", ["x", " ", "漢"])
+def test_a_word_too_long_for_any_stack_is_refused(character: str) -> None:
+    def never(text: bytes) -> list[int]:
+        raise AssertionError("tokenized")
+
+    prompt = PromptBuilder().content("a b " + character * 1_000_001).build()
+    with pytest.raises(RequestError, match=r"1,000,00\d characters without a break"):
+        Tokenizer(TOY, never, 10**9).encode(prompt)
+
+
+def test_a_long_text_of_short_words_is_tokenized() -> None:
+    prompt = PromptBuilder().content("ab " * 400_000).build()
+
+    assert len(toy(context_length=10**9).encode(prompt)) == 1_200_000
+
+
 def test_ids_become_text_with_control_tokens_visible() -> None:
     assert toy().decode([257, *ids("é!"), 0xFF]) == "<|turn|>é!\ufffd"
 

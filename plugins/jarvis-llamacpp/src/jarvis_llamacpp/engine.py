@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +24,7 @@ from jarvis_core import (
     Usage,
 )
 from jarvis_llamacpp.context import DecodeError, LlamaContext
+from jarvis_llamacpp.deep_stack import run_with_stack
 from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.memory import MemoryPlan, available_memory, plan_memory
 from jarvis_llamacpp.model import BACKEND, LlamaModel, offloads, start_backend
@@ -43,11 +42,6 @@ _log = logging.getLogger(__name__)
 _SHORT = 4096
 """Characters that are tokenized at once; longer texts go to a thread of their own."""
 
-_STACK = 64 << 20
-"""Bytes of that thread's stack: some tokenizers recurse over every character of a long word."""
-
-T = TypeVar("T")
-
 
 class LlamaCppEngine:
     """A GGUF model that continues prompts, many at a time."""
@@ -61,7 +55,7 @@ class LlamaCppEngine:
         self._runner = runner
         self._tokenizer = tokenizer
         self._texts = read_pieces(model.vocabulary.pieces)
-        self._worker = _worker_with_stack(_STACK)
+        self._long_texts = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._closing: asyncio.Future[None] | None = None
 
     @property
@@ -99,9 +93,12 @@ class LlamaCppEngine:
     async def tokenize(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt."""
         self._runner.check()
-        if sum(len(s.text) for s in prompt.segments) <= _SHORT:
+        characters = sum(len(s.text) for s in prompt.segments)
+        if characters <= _SHORT:
             return self._tokenizer.encode(prompt)
-        return await self._in_worker(functools.partial(self._tokenizer.encode, prompt))
+        encode = functools.partial(self._tokenizer.encode, prompt)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._long_texts, run_with_stack, encode, characters)
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens visible."""
@@ -120,7 +117,7 @@ class LlamaCppEngine:
 
     def _close(self) -> None:
         self._runner.close()
-        self._worker.shutdown()
+        self._long_texts.shutdown()
         self._model.close()
 
     def _most_tokens(self, prompt_tokens: int, max_tokens: int | None) -> int:
@@ -173,9 +170,6 @@ class LlamaCppEngine:
                 )
             )
         return job
-
-    async def _in_worker(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
 
 def load_engine(
@@ -253,14 +247,3 @@ def _warn_of_long_context(weights: Weights, plan: MemoryPlan) -> None:
             plan.context_length,
             trained,
         )
-
-
-def _worker_with_stack(size: int) -> ThreadPoolExecutor:
-    """A pool of one thread that has a stack of ``size`` bytes."""
-    before = threading.stack_size(size)
-    try:
-        worker = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        worker.submit(int).result()  # threads start with the first task
-    finally:
-        threading.stack_size(before)
-    return worker

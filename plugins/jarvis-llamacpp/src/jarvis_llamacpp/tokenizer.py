@@ -13,9 +13,11 @@ from jarvis_core import (
     SegmentKind,
     prompt_runs,
 )
+from jarvis_llamacpp.deep_stack import LONGEST_WORD
 from jarvis_llamacpp.vocabulary import Vocabulary
 
 _WHITE = " \t\n\v\f\r"
+_WORD = re.compile(r"\s+|\S+")
 
 
 class Tokenizer:
@@ -48,7 +50,7 @@ class Tokenizer:
         Raises:
             ContextLengthExceeded: The text is longer than any that fits.
             RequestError: The prompt is empty, holds media, an id that is not in the vocabulary,
-                or text that is not Unicode.
+                text that is not Unicode, or a word too long for llama.cpp's tokenizers.
         """
         if prompt.token_ids is not None:
             ids = list(prompt.token_ids)
@@ -134,6 +136,14 @@ class Tokenizer:
     def _tokenize(self, text: str) -> list[int]:
         if not text:
             return []
+        if len(text) > LONGEST_WORD:
+            longest = max(len(word) for word in _WORD.findall(text))
+            if longest > LONGEST_WORD:
+                raise RequestError(
+                    f"the text has {longest:,} characters without a break; "
+                    f"more than {LONGEST_WORD:,} cannot be tokenized",
+                    param="messages",
+                )
         try:
             data = text.encode()
         except UnicodeEncodeError as error:
