@@ -91,9 +91,7 @@ def serve_jarvis() -> int:
             print(json.dumps({"ready": True}), flush=True)
 
     model = ModelConfig(name="bench", source="fake/bench", engine="fake")
-    settings = Settings(
-        server=ServerSettings(port=0, log_level="warning"), models={"bench": model}
-    )
+    settings = Settings(server=ServerSettings(port=0, log_level="warning"), models={"bench": model})
     return run(settings, load_plugins(), announce=announce)
 
 
