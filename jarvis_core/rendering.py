@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from attrs import evolve, frozen
@@ -63,8 +64,7 @@ def prompt_runs(prompt: Prompt, control_tokens: Sequence[str]) -> Iterator[str |
         prompt: The prompt; media segments are an error of the caller.
         control_tokens: Texts of the tokenizer's control tokens; the longest match wins.
     """
-    ordered = sorted({t for t in control_tokens if t}, key=len, reverse=True)
-    splitter = re.compile("(" + "|".join(map(re.escape, ordered)) + ")") if ordered else None
+    splitter = _splitter(tuple(control_tokens))
     run: list[str] = []
     for segment in prompt.segments:
         if segment.kind is SegmentKind.MEDIA:
@@ -82,6 +82,12 @@ def prompt_runs(prompt: Prompt, control_tokens: Sequence[str]) -> Iterator[str |
             yield Control(piece)
     if text := "".join(run):
         yield text
+
+
+@lru_cache(maxsize=32)  # one for each loaded model: some have a thousand control tokens
+def _splitter(control_tokens: tuple[str, ...]) -> re.Pattern[str] | None:
+    ordered = sorted({t for t in control_tokens if t}, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, ordered)) + ")") if ordered else None
 
 
 def text_of(message: Message, *, param: str = "messages", separator: str = "\n") -> str:
