@@ -86,7 +86,7 @@ progress() {
     tail -n 1 | cut -c1-88
 }
 
-# logged WHAT COMMAND...: runs it with its output in the log and a line every ten seconds.
+# logged WHAT COMMAND...: runs it with its output in the log, and now and then a line on how it goes.
 logged() {
   local what=$1 began=$SECONDS shown=$SECONDS status=0 passed doing
   shift
@@ -98,8 +98,9 @@ logged() {
   set +m
   while kill -0 "$job" 2>/dev/null; do
     sleep 0.1
-    if [ $((SECONDS - shown)) -ge 10 ]; then
-      shown=$SECONDS passed=$((SECONDS - began)) doing=$(progress)
+    passed=$((SECONDS - began))
+    if [ $((SECONDS - shown)) -ge $((passed < 60 ? 10 : 30)) ]; then
+      shown=$SECONDS doing=$(progress)
       say "$(printf '  %d:%02d  %s' $((passed / 60)) $((passed % 60)) "${doing:-$what}")"
     fi
   done
