@@ -74,6 +74,7 @@ stop() {
       sleep 0.5
     done
     kill -KILL -- "-$job" 2>/dev/null || true
+    wait "$job" 2>/dev/null || true # or bash says that it was killed
     rm -rf "$temporary"
   fi
   say "Stopped. The next ./run.sh begins again with what was not finished."
@@ -189,7 +190,7 @@ install_engine() {
   if [ $rebuild = yes ]; then build_llama_cpp; fi
   say "Installing jarvis-core, jarvis-formats${distribution:+, $distribution}. The log: $log"
   if [ "$engine$rebuild" = llama_cppno ] && [ ! -e "$state/jarvis-llamacpp" ]; then
-    say "Unless a built wheel is at hand, llama.cpp is built from source: 2 to 10 minutes, once."
+    say "Unless a built wheel is at hand, llama.cpp is built from source: 10 minutes of CPU time, once."
   fi
   set -- -e . -e plugins/jarvis-formats
   if [ -n "$distribution" ]; then set -- "$@" -e "plugins/$distribution"; fi

@@ -317,6 +317,7 @@ def test_a_signal_ends_the_install_with_everything_it_started(
         [machine.clone / "run.sh"],
         env=machine.environment(variables),
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     ) as running:
         with held.open() as pipe:
@@ -327,7 +328,8 @@ def test_a_signal_ends_the_install_with_everything_it_started(
         output, _ = running.communicate(timeout=60)
 
     assert running.returncode == 128 + number
-    assert "Stopped" in output
+    assert output.splitlines()[-1].startswith("jarvis: Stopped.")
+    assert "Killed" not in output
     assert list(temporary.iterdir()) == []
 
 
