@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -116,6 +117,15 @@ async def test_alias_and_source_find_the_model_and_other_names_are_refused(make:
     assert {catalogue.status(n).name for n in ("m", "gpt-4", "fake/m")} == {"m"}
     with pytest.raises(ModelNotFound, match="'x' does not exist; there are: m"):
         catalogue.status("x")
+
+
+async def test_model_with_a_python_of_its_own_is_hosted_by_it(make: Make) -> None:
+    catalogue = make(fake("own", python=sys.executable), fake("bad", python="/no/python"))
+    await catalogue.start()
+    await catalogue.settled()
+    assert await say(catalogue, "hello", "own") == "hello"
+    with pytest.raises(ConfigError, match="cannot start /no/python"):
+        await say(catalogue, "hello", "bad")
 
 
 async def test_killed_host_is_replaced_and_other_models_go_on(make: Make) -> None:
