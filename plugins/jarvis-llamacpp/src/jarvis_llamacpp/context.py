@@ -99,9 +99,10 @@ class LlamaContext:
             rows: Rows that were wanted of the last step.
         """
         self._check()
-        address = ctypes.cast(lib.llama_get_logits(self._context), ctypes.c_void_p).value
-        if not address:
+        pointer = lib.llama_get_logits(self._context)
+        if not pointer:
             raise DecodeError("llama.cpp has no logits of the last step")
+        address = ctypes.addressof(pointer.contents)
         if address != self._address:
             shape = (self.n_seqs, self._model.vocabulary.size)
             block = (ctypes.c_float * (shape[0] * shape[1])).from_address(address)

@@ -32,15 +32,15 @@ class KvLedger:
         self.free = cells
         self.live = 0
         self._table = np.zeros((sequences, longest), np.int32)
-        self._lengths = np.zeros(sequences, np.intp)
+        self._lengths = [0] * sequences
         self._holders = np.zeros(cells, np.int16)
         self._live_holders = np.zeros(cells, np.int16)
-        self._unused = np.arange(cells, dtype=np.int32)
+        self._unused = list(range(cells))
         self._is_live = [False] * sequences
 
     def length(self, seq: int) -> int:
         """Tokens that a sequence holds."""
-        return int(self._lengths[seq])
+        return self._lengths[seq]
 
     def extend(self, seq: int, count: int) -> None:
         """Give a sequence new cells."""
@@ -55,12 +55,14 @@ class KvLedger:
 
     def extend_each(self, seqs: Sequence[int]) -> None:
         """Give each of several live sequences one new cell."""
-        cells = self._new_cells(len(seqs))
-        index = np.asarray(seqs, np.intp)
-        self._table[index, self._lengths[index]] = cells
-        self._lengths[index] += 1
-        self._holders[cells] = 1
-        self._live_holders[cells] = 1
+        # One by one: for a few cells numpy's fixed cost is many times that of this loop.
+        table, lengths = self._table, self._lengths
+        for seq, cell in zip(seqs, self._new_cells(len(seqs)), strict=True):
+            length = lengths[seq]
+            table[seq, length] = cell
+            lengths[seq] = length + 1
+            self._holders[cell] = 1
+            self._live_holders[cell] = 1
         self.live += len(seqs)
 
     def share(self, source: int, target: int, count: int) -> None:
@@ -79,7 +81,7 @@ class KvLedger:
             self._deaden(cells)
         self._holders[cells] -= 1
         unused = cells[self._holders[cells] == 0]
-        self._unused[self.free : self.free + len(unused)] = unused
+        self._unused += unused.tolist()
         self.free += len(unused)
         self._lengths[seq] = length
 
@@ -97,20 +99,22 @@ class KvLedger:
         """Forget all: no sequence holds anything or is live."""
         self.free = self.total
         self.live = 0
-        self._lengths[:] = 0
+        self._lengths = [0] * len(self._lengths)
         self._holders[:] = 0
         self._live_holders[:] = 0
-        self._unused[:] = np.arange(self.total, dtype=np.int32)
+        self._unused = list(range(self.total))
         self._is_live = [False] * len(self._is_live)
 
     def _cells(self, seq: int) -> npt.NDArray[np.int32]:
         return self._table[seq, : self._lengths[seq]]
 
-    def _new_cells(self, count: int) -> npt.NDArray[np.int32]:
+    def _new_cells(self, count: int) -> list[int]:
         if count > self.free:
             raise ValueError(f"{count} cells are wanted and {self.free} are free")
         self.free -= count
-        return self._unused[self.free : self.free + count]
+        cells = self._unused[self.free :]
+        del self._unused[self.free :]
+        return cells
 
     def _enliven(self, cells: npt.NDArray[np.int32]) -> None:
         self._live_holders[cells] += 1
