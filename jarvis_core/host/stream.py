@@ -42,7 +42,7 @@ class HostStream:
         self._error: JarvisError | None = None
         self._ended = False
         self._complete = False
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
         self._accepted = False
 
     async def wait_accepted(self) -> None:
@@ -55,8 +55,7 @@ class HostStream:
         while not self._accepted:
             if self._error is not None:
                 raise self._error
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self
@@ -67,8 +66,7 @@ class HostStream:
                 raise self._error
             if self._ended:
                 raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
         batch, self._deltas = self._deltas, []
         self._taken += len(batch)
         if self._taken >= CREDIT // 2 and not self._ended:
@@ -89,20 +87,32 @@ class HostStream:
         """The engine has taken the request."""
         self.prompt_tokens = prompt_tokens
         self._accepted = True
-        self._changed.set()
+        self._notify()
 
     def put(self, delta: Delta) -> None:
         """A delta has come."""
         self._deltas.append(delta)
         if delta.usage is not None:
             self._ended = self._complete = True
-        self._changed.set()
+        self._notify()
 
     def fail(self, error: JarvisError) -> None:
         """The stream has ended with an error; what came before is still delivered."""
         if not self._ended:
             self._error = error
-            self._changed.set()
+            self._notify()
+
+    def _notify(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _change(self) -> None:
+        """Wait until something has come. A stream has one reader, so one future does."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     @property
     def complete(self) -> bool:

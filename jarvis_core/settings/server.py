@@ -29,9 +29,6 @@ class ServerSettings:
     cors_origins: tuple[str, ...] = setting(
         default=(), help="Origins of web pages that may call this server"
     )
-    trusted_proxies: tuple[str, ...] = setting(
-        default=(), help="Addresses of proxies whose Forwarded headers are believed"
-    )
     debug: bool = setting(default=False, env=("DEBUG",), help="Log at level debug")
     log_level: str = setting(
         default="info",

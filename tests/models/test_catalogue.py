@@ -36,8 +36,8 @@ pytestmark = pytest.mark.anyio
 
 SETTINGS = ServerSettings(
     heartbeat_interval=0.05,
-    heartbeat_stale=0.5,
-    heartbeat_timeout=2.0,
+    heartbeat_stale=5.0,  # a busy machine is not a hung host
+    heartbeat_timeout=20.0,
     restart_backoff=0.05,
     load_wait=20.0,
     drain_timeout=0.5,
@@ -138,7 +138,7 @@ async def test_killed_host_is_replaced_and_other_models_go_on(make: Make) -> Non
     await until(lambda: catalogue.status("a").requests == 8 and not catalogue.status("a").waiting)
     killed = pid(catalogue, "a")
     os.kill(killed, signal.SIGKILL)
-    await until(lambda: not catalogue.ready(), 1.0)
+    await until(lambda: not catalogue.ready(), 3.0)
     results = await asyncio.gather(*hit, return_exceptions=True)
     assert [type(r) for r in results] == [EngineDied] * 8
     assert await asyncio.gather(*other) == [f"!delay=0.01 text {i}" for i in range(4)]
@@ -204,7 +204,7 @@ async def test_model_that_cannot_be_loaded_fails_at_once_and_harms_no_other(
 async def test_silent_host_is_not_ready_and_requests_are_turned_away(make: Make) -> None:
     """R-03."""
     settings = ServerSettings(
-        heartbeat_interval=0.05, heartbeat_stale=0.2, heartbeat_timeout=30.0, restart_backoff=0.05
+        heartbeat_interval=0.05, heartbeat_stale=1.0, heartbeat_timeout=30.0, restart_backoff=0.05
     )
     catalogue = make(fake(), settings=settings)
     await catalogue.start()

@@ -49,10 +49,10 @@ async def test_killed_host_costs_its_model_a_reload_and_others_nothing(serve: Se
     async def not_ready() -> bool:
         return await server.ready_status() == 503
 
-    await until(not_ready, 1.0)
+    await until(not_ready, 3.0)
     for raw in await asyncio.gather(*hit):
         assert broke_off(raw)
-    assert time.monotonic() - killed < 1.5
+    assert time.monotonic() - killed < 4.0
     expected = "".join(f" word{i}" for i in range(60))
     for raw in await asyncio.gather(*others):
         assert content(raw) == expected
@@ -76,7 +76,7 @@ async def test_abort_in_the_backend_is_survived_and_its_line_is_in_the_log(serve
 
 async def test_stopped_host_is_unready_then_killed_and_its_clients_told(serve: Serve) -> None:
     """R-03."""
-    server = await serve()
+    server = await serve(JARVIS_HEARTBEAT_STALE="1", JARVIS_HEARTBEAT_TIMEOUT="3")
     host = await server.host_pid()
     whole = [asyncio.create_task(server.post("!wait=60")) for _ in range(2)]
     streams = await begin_streams(server, 2, "!words=9999 !delay=0.02", "m")

@@ -19,8 +19,8 @@ _READY = re.compile(r"Jarvis is ready at (http://\S+)")
 
 QUICK = {
     "JARVIS_HEARTBEAT_INTERVAL": "0.05",
-    "JARVIS_HEARTBEAT_STALE": "0.5",
-    "JARVIS_HEARTBEAT_TIMEOUT": "1.5",
+    "JARVIS_HEARTBEAT_STALE": "5",
+    "JARVIS_HEARTBEAT_TIMEOUT": "20",
     "JARVIS_RESTART_BACKOFF": "0.05",
 }
 
