@@ -313,8 +313,13 @@ def test_a_signal_ends_the_install_with_everything_it_started(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     variables = {"FAKE_PIP": slow, "TMPDIR": str(temporary)}
+    # What a shell starts in the background has SIGINT ignored, and so has all that it starts.
+    listen = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     with subprocess.Popen(
-        [machine.clone / "run.sh"],
+        [sys.executable, "-c", listen, machine.clone / "run.sh"],
         env=machine.environment(variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
