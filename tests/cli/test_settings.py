@@ -98,7 +98,7 @@ def test_a_value_that_is_no_text_is_still_printed(process):
         "settings",
         JARVIS_INFERENCE_ENGINE="fake",
         JARVIS_MODEL_NAME="m",
-        JARVIS_TRUSTED_PROXIES=b"\xff[b]".decode("utf-8", "surrogateescape"),
+        JARVIS_CORS_ORIGINS=b"\xff[b]".decode("utf-8", "surrogateescape"),
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert r"\udcff[b]" in done.stdout
