@@ -186,12 +186,25 @@ class Model:
                 self._enter(ModelState.LOADING)
             ending = await host.reap()
         except EngineDied as error:
-            raise error.with_message(_with_last_words(error.message, host)) from None
+            # What it wrote last goes to the log only: it may hold paths and tracebacks.
+            _log.error(
+                "engine host died while loading",
+                model=self.config.name,
+                error=error.message,
+                last_words=host.last_words[-3:],
+            )
+            raise
         finally:
             self._host = None
             await host.stop()
-        self.error = EngineDied(_with_last_words(f"the engine host {ending}", host))
-        _log.error("engine host died", model=self.config.name, pid=host.pid, ending=ending)
+        self.error = EngineDied(f"the engine host {ending}")
+        _log.error(
+            "engine host died",
+            model=self.config.name,
+            pid=host.pid,
+            ending=ending,
+            last_words=host.last_words[-3:],
+        )
         return time.monotonic() - ready
 
     def _plan(self) -> HostPlan:
@@ -316,9 +329,3 @@ class Model:
                 f"model {self.config.name!r} is {self.state.value}", retry_after=2.0
             )
         return self._host
-
-
-def _with_last_words(message: str, host: Host) -> str:
-    if not host.last_words:
-        return message
-    return f"{message}; its last words: {' | '.join(host.last_words[-3:])}"

@@ -147,6 +147,17 @@ async def test_killed_host_is_replaced_and_other_models_go_on(make: Make) -> Non
     assert await say(catalogue, "again", "a") == "again"
 
 
+async def test_last_words_of_a_host_reach_no_client(make: Make) -> None:
+    """S-09: they may hold paths and tracebacks; the log has them."""
+    catalogue = make(fake())
+    await catalogue.start()
+    await catalogue.settled()
+    with pytest.raises(EngineDied) as raised:
+        await say(catalogue, "!abort=1 now")
+    await until(lambda: catalogue.status("m").error is not None)
+    assert "ASSERT" not in raised.value.message + (catalogue.status("m").error or "")
+
+
 async def test_request_during_a_restart_waits_for_it(make: Make) -> None:
     catalogue = make(fake(settings={"load_delay": 0.3}))
     await catalogue.start()
