@@ -493,12 +493,15 @@ class ModelSpec:
         path: Where the weights are on this machine, after any download.
         context_length: Tokens of prompt and completion wanted per request; None leaves it to
             the engine.
+        adapters: Paths of LoRA adapters by the name that requests choose them by. An engine that
+            cannot load them refuses with a ``ConfigError``.
     """
 
     name: str
     source: str
     path: str
     context_length: int | None = None
+    adapters: Mapping[str, str] = field(factory=dict)
 
 
 @frozen(kw_only=True)

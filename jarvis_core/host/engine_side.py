@@ -127,7 +127,11 @@ class EngineSide:
         )
         path = await locate(plan.source, engine_type.weights, self._progress)
         spec = ModelSpec(
-            name=plan.name, source=plan.source, path=path, context_length=plan.context_length
+            name=plan.name,
+            source=plan.source,
+            path=path,
+            context_length=plan.context_length,
+            adapters=plan.adapters,
         )
         self._engine = await engine_type.load(spec, settings)
         info = self._engine.info

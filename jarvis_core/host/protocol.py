@@ -71,6 +71,7 @@ class HostPlan:
         engine: Name of the engine type.
         chat_format: Name of the chat format, ``auto`` to detect it.
         context_length: Tokens per request, None leaves it to the engine.
+        adapters: Paths of LoRA adapters by name.
         settings: The engine's settings by field name.
     """
 
@@ -79,6 +80,7 @@ class HostPlan:
     engine: str
     chat_format: str = "auto"
     context_length: int | None = None
+    adapters: dict[str, str] = field(factory=dict)
     settings: dict[str, Any] = field(factory=dict)
 
 

@@ -215,6 +215,7 @@ class Model:
             engine=config.engine,
             chat_format=config.chat_format,
             context_length=config.context_length,
+            adapters=dict(config.adapters),
             settings=dict(config.settings),
         )
 

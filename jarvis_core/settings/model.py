@@ -38,6 +38,10 @@ class ModelConfig:
     context_length: int | None = setting(
         default=None, ge=1, help="Tokens of prompt and completion; unset leaves it to the engine"
     )
+    adapters: Mapping[str, str] = setting(
+        factory=dict,
+        help="LoRA adapters: the name that clients ask for, and the path of its file or folder",
+    )
     settings: Mapping[str, Any] = setting(factory=dict, help="Settings of its engine")
 
 

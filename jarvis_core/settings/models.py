@@ -64,6 +64,10 @@ def _model_of_section(
     python = values.get("python")
     if python and "/" in python:
         values["python"] = absolute_path(python, directory)
+    values["adapters"] = {
+        adapter: absolute_path(path, directory)
+        for adapter, path in values.get("adapters", {}).items()
+    }
     values["settings"] = engines.merge(
         values["engine"],
         values.get("settings", {}),
@@ -134,7 +138,7 @@ def by_name(models: Iterable[ModelConfig]) -> dict[str, ModelConfig]:
     owners: dict[str, ModelConfig] = {}
     found: dict[str, ModelConfig] = {}
     for model in models:
-        for name in {model.name: None, **dict.fromkeys(model.aliases)}:
+        for name in {model.name: None, **dict.fromkeys((*model.aliases, *model.adapters))}:
             if not name.strip() or not name.isprintable():
                 raise SettingError(
                     f"model {model.source!r} cannot be called {name!r}: a name needs letters,"

@@ -245,12 +245,14 @@ def test_a_model_of_another_python_gets_the_variables_of_an_engine_that_is_also_
         (
             '[models.a]\nsource = "x"\nengin = "y"\n',
             "jarvis.toml [models.a]: unknown setting 'engin'; did you mean engine? (there are: "
-            "source, engine, chat_format, aliases, preload, python, context_length, settings)",
+            "source, engine, chat_format, aliases, preload, python, context_length, adapters,"
+            " settings)",
         ),
         (
             '[models.a]\nsource = "x"\nname = "y"\n',
             "jarvis.toml [models.a]: unknown setting 'name' (there are: "
-            "source, engine, chat_format, aliases, preload, python, context_length, settings)",
+            "source, engine, chat_format, aliases, preload, python, context_length, adapters,"
+            " settings)",
         ),
         (
             '[models.a]\nsource = "x"\naliases = "y"\n',
@@ -332,3 +334,15 @@ def test_a_settings_class_that_is_none_is_the_plugins_error(load, engines):
 def test_a_relative_path_of_a_variable_is_left_to_the_working_directory(load):
     (model,) = load(env={"JARVIS_MODEL_NAME": "phi3.gguf"}).models.values()
     assert Path(model.source) == Path("phi3.gguf")
+
+
+def test_adapters_are_paths_beside_the_file(load, tmp_path):
+    toml = '[models.a]\nsource = "a.gguf"\nadapters = {law = "adapters/law.gguf"}\n'
+    (model,) = load(toml=toml).models.values()
+    assert model.adapters == {"law": str(tmp_path / "adapters/law.gguf")}
+
+
+def test_an_adapter_cannot_have_the_name_of_a_model(load):
+    toml = '[models.a]\nsource = "a.gguf"\n[models.b]\nsource = "b.gguf"\nadapters = {a = "x"}\n'
+    with pytest.raises(SettingError, match="two models are called 'a'"):
+        load(toml=toml)
