@@ -15,6 +15,7 @@ from jarvis_core.structs import (
     ChatRequest,
     Constraint,
     Delta,
+    Embeddings,
     EngineOutput,
     EngineStats,
     FormatContext,
@@ -22,6 +23,7 @@ from jarvis_core.structs import (
     ModelInfo,
     ModelSpec,
     Prompt,
+    Ranking,
 )
 
 
@@ -72,8 +74,16 @@ class Engine(Protocol):
 class Embedder(Protocol):
     """An engine whose capabilities name the task ``embed``."""
 
-    async def embed(self, prompts: Sequence[Prompt]) -> list[list[float]]:
-        """One normalized vector for each prompt, shape ``(len(prompts), dimensions)``."""
+    async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
+        """One normalized vector for each prompt, and the tokens of all of them.
+
+        Concurrent calls are allowed; cancelling one ends its work.
+
+        Raises:
+            ContextLengthExceeded: A prompt is too long; nothing is cut.
+            RequestError: For all else that the client got wrong.
+            EngineError: The engine failed.
+        """
         ...
 
 
@@ -81,8 +91,15 @@ class Embedder(Protocol):
 class Reranker(Protocol):
     """An engine whose capabilities name the task ``rerank``."""
 
-    async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
-        """One score for each document, higher is closer."""
+    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+        """One score for each document, higher is closer, and the tokens of all pairs.
+
+        Concurrent calls are allowed; cancelling one ends its work.
+
+        Raises:
+            ContextLengthExceeded: A pair of query and document is too long; nothing is cut.
+            EngineError: The engine failed.
+        """
         ...
 
 

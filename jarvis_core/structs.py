@@ -7,7 +7,7 @@ and attrs. No shape in this module is a wire shape of OpenAI or Anthropic: those
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 Scalar = str | int | float | bool | None
+TextOrTokens = str | tuple[int, ...]
 
 # -- the request ---------------------------------------------------------------------------
 
@@ -227,6 +228,40 @@ class ChatRequest:
     cache_salt: str | None = None
 
 
+@frozen(kw_only=True)
+class CompletionRequest:
+    """Texts to continue as they are, without a chat format.
+
+    Attributes:
+        model: The configured name or alias that the client asked for.
+        prompts: What to continue, each ``n`` times; answer ``k`` of prompt ``p`` has the index
+            ``p * n + k``.
+        add_special_tokens: Whether the tokenizer adds its own begin-of-sequence token to texts.
+        echo: Whether each answer begins with its prompt, logprobs included.
+        sampling: Sampling params; ``max_tokens`` 0 generates nothing.
+        n: Answers wanted for each prompt.
+        best_of: Continuations generated for each prompt, of which the ``n`` likeliest are sent.
+        logprobs: None is off; k sends the chosen token's logprob and those of the k likeliest.
+        constraint: What the generated text must obey.
+        adapter: Name of a LoRA adapter.
+        priority: Smaller is sooner.
+        cache_salt: Prefix reuse stays among requests of one salt.
+    """
+
+    model: str
+    prompts: tuple[TextOrTokens, ...]
+    add_special_tokens: bool = True
+    echo: bool = False
+    sampling: SamplingParams = SamplingParams()
+    n: int = 1
+    best_of: int | None = None
+    logprobs: int | None = None
+    constraint: Constraint | None = None
+    adapter: str | None = None
+    priority: int = 0
+    cache_salt: str | None = None
+
+
 # -- what a format makes of it -------------------------------------------------------------
 
 
@@ -305,7 +340,7 @@ class GenerationRequest:
         n: Continuations wanted; their outputs carry ``index`` 0 to n - 1.
         constraint: What the text must obey.
         logprobs: None is off; k is the chosen token's logprob and those of the k likeliest.
-        prompt_logprobs: The same for the prompt's tokens, on the first output.
+        prompt_logprobs: The same for the prompt's tokens.
         adapter: Name of a LoRA adapter.
         priority: Smaller is sooner.
         cache_salt: Prefix reuse stays among requests of one salt.
@@ -374,7 +409,8 @@ class EngineOutput:
         finish_reason: ``stop`` or ``length``.
         usage: Tokens of the whole request.
         prompt_tokens: Tokens of the prompt, on the first output only.
-        prompt_logprobs: One for each token of the prompt, None for the first, if asked for.
+        prompt_logprobs: One for each token of the prompt, None for the first, if asked for: on the
+            first output or on the one after it, whichever index that has.
     """
 
     index: int = 0
@@ -385,6 +421,32 @@ class EngineOutput:
     usage: Usage | None = None
     prompt_tokens: int | None = None
     prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
+
+
+@frozen(kw_only=True)
+class Embeddings:
+    """What an ``Embedder`` makes of prompts.
+
+    Attributes:
+        vectors: One for each prompt, in order, of length 1: shape ``(prompts, dimensions)``.
+        prompt_tokens: Tokens of all prompts.
+    """
+
+    vectors: Sequence[Sequence[float]]
+    prompt_tokens: int
+
+
+@frozen(kw_only=True)
+class Ranking:
+    """What a ``Reranker`` makes of a query and documents.
+
+    Attributes:
+        scores: One for each document, in order; higher is closer.
+        prompt_tokens: Tokens of all pairs of query and document.
+    """
+
+    scores: Sequence[float]
+    prompt_tokens: int
 
 
 @frozen(kw_only=True)
@@ -472,7 +534,7 @@ class Capabilities:
         tasks: ``generate``, ``embed``, ``rerank``, ``sleep``, ``prefix_cache_reset``.
         parameters: Names of the request parameters honoured: fields of ``SamplingParams``, names
             inside its ``extra``, and ``n``, ``logprobs``, ``prompt_logprobs``, ``priority``,
-            ``cache_salt``.
+            ``cache_salt``; ``dimensions`` where vectors of ``embed`` may be cut to fewer.
         constraints: Kinds of ``Constraint`` enforced.
         media: Kinds of ``MediaPart`` understood.
     """

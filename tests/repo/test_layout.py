@@ -28,7 +28,7 @@ LAYERS = (
     {"stopping", "template"},
     {"plugins"},
     {"settings"},
-    {"chat"},
+    {"chat", "completion"},
     {"host"},
     {"models"},
     {"http"},
