@@ -12,6 +12,7 @@ from typing import TextIO
 
 from jarvis_core.models.events import ModelEvent
 from jarvis_core.settings import ModelConfig, Settings
+from jarvis_core.settings.server import needs_key
 
 QUESTION = "What is the capital of France?"
 _DOWNLOAD_INTERVAL = 2.0
@@ -99,7 +100,7 @@ class Announcer:
                     "",
                     "Try it:",
                     "",
-                    f"  {curl_line(address, first.name, key=bool(self._settings.server.api_key))}",
+                    f"  {curl_line(address, first.name, key=needs_key(self._settings.server))}",
                     "",
                     "Ctrl-C ends it.",
                     "",

@@ -15,6 +15,7 @@ from sanic.http import Http
 from sanic.request import Request
 
 from jarvis_core.errors import DeadlineExceeded, JarvisError
+from jarvis_core.http.auth import ANYBODY, Caller
 from jarvis_core.structs import Usage
 
 Outcome = Literal["ok", "failed", "aborted", "expired"]
@@ -33,6 +34,7 @@ class Exchange:
         id: The client's ``x-request-id`` if it is sane, else one made here.
         request: Sanic's request.
         route: Template of its path, never the path itself: that is the client's text.
+        caller: Who asks.
         started: Seconds on the performance counter when its headers had come.
         status: Status code of the answer, 0 until there is one.
         outcome: How it ended.
@@ -51,6 +53,7 @@ class Exchange:
     id: str
     request: Request
     route: str
+    caller: Caller = ANYBODY
     started: float = field(factory=perf_counter)
     status: int = 0
     outcome: Outcome = "ok"

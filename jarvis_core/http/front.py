@@ -86,7 +86,7 @@ class Front:
     def _admit(self, exchange: Exchange, route: Route | None) -> None:
         request = exchange.request
         needed = route.scope if route else Scope.USER
-        self.keyring.admit(request.headers.getone("authorization", ""), needed)
+        exchange.caller = self.keyring.admit(_authorization(request), needed)
         if self.exchanges.draining:
             close_after(request)
             if route is None or not route.while_draining:
@@ -110,6 +110,14 @@ class Front:
             outcome=exchange.outcome,
             **_details(exchange),
         )
+
+
+def _authorization(request: Request) -> str:
+    """The header of that name; Anthropic's clients send the key alone in one of their own."""
+    sent: str = request.headers.getone("authorization", "")
+    if not sent and (key := request.headers.getone("x-api-key", "")):
+        return f"Bearer {key}"
+    return sent
 
 
 def _details(exchange: Exchange) -> Mapping[str, object]:

@@ -13,6 +13,7 @@ from jarvis_core.errors import SettingError
 from jarvis_core.interfaces import EngineType
 from jarvis_core.plugins import MODULES_VARIABLE, PluginReport
 from jarvis_core.settings.engines import InstalledEngines, engine_variables
+from jarvis_core.settings.keys import read_keys, split_keys
 from jarvis_core.settings.model import ModelConfig, SingleModel
 from jarvis_core.settings.models import (
     by_name,
@@ -21,7 +22,7 @@ from jarvis_core.settings.models import (
     single_model,
     without_effect,
 )
-from jarvis_core.settings.server import ServerSettings, is_loopback, split_keys
+from jarvis_core.settings.server import ServerSettings, is_loopback
 from jarvis_core.settings.sources import read_toml
 from jarvis_core.settings.structuring import check_names
 from jarvis_core.settings.values import (
@@ -233,8 +234,10 @@ def _check_bind(server: ServerSettings, values: Mapping[str, SettingValue]) -> N
     keys = values["JARVIS_API_KEY"]
     if server.api_key and not split_keys(server.api_key):
         raise keys.error("must be keys separated by commas; it holds none")
-    if not server.api_key and not is_loopback(server.host):
+    if server.keys_file:
+        read_keys(Path(server.keys_file))
+    elif not server.api_key and not is_loopback(server.host):
         raise values["JARVIS_HOST"].error(
-            "others can reach this address, and JARVIS_API_KEY is not set;"
-            " set it, or JARVIS_HOST to 127.0.0.1"
+            "others can reach this address, and neither JARVIS_API_KEY nor JARVIS_KEYS_FILE is"
+            " set; set one of them, or JARVIS_HOST to 127.0.0.1"
         )

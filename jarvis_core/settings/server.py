@@ -26,6 +26,10 @@ class ServerSettings:
     admin_api_key: str = setting(
         default="", secret=True, help="Keys that may load and unload models, separated by commas"
     )
+    keys_file: str = setting(
+        default="",
+        help="TOML file of named keys with their limits; it is read again when it changes",
+    )
     cors_origins: tuple[str, ...] = setting(
         default=(), help="Origins of web pages that may call this server"
     )
@@ -95,11 +99,6 @@ class ServerSettings:
     )
 
 
-def split_keys(text: str) -> tuple[str, ...]:
-    """The keys in ``api_key`` or ``admin_api_key``."""
-    return tuple(key for part in text.split(",") if (key := part.strip()))
-
-
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens on this address."""
     if host.lower() == "localhost":
@@ -108,3 +107,8 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False  # another name: what it resolves to may change
+
+
+def needs_key(server: ServerSettings) -> bool:
+    """Whether requests need a key."""
+    return bool(server.api_key or server.admin_api_key or server.keys_file)

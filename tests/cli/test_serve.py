@@ -101,7 +101,8 @@ def test_help_comes_even_if_a_setting_is_wrong(jarvis):
             ["--engine", "fake", "--model", "m", "--host", "0.0.0.0"],
             {},
             "JARVIS_HOST is '0.0.0.0' (command line): others can reach this address, and"
-            " JARVIS_API_KEY is not set; set it, or JARVIS_HOST to 127.0.0.1",
+            " neither JARVIS_API_KEY nor JARVIS_KEYS_FILE is set; set one of them, or"
+            " JARVIS_HOST to 127.0.0.1",
         ),
         (
             ["--set", "prot=1"],

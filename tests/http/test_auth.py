@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,65 @@ def test_with_only_an_admin_key_no_other_is_known() -> None:
     keys.admit("Bearer root", Scope.USER)
     with pytest.raises(InvalidApiKey):
         keys.admit("", Scope.USER)
+
+
+def test_a_caller_is_known_by_the_name_of_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text('[alice]\nkey = "sk-a"\nmax_concurrency = 2\n')
+    caller = keyring(keys_file=str(file)).admit("Bearer sk-a", Scope.USER)
+    assert caller.tenant == "alice"
+    assert caller.key is not None
+    assert caller.key.max_concurrency == 2
+
+
+def test_two_keys_of_a_variable_are_two_tenants_and_stay_so() -> None:
+    first, second = (keyring(**KEYS).admit(f"Bearer user-{i}", Scope.USER) for i in (1, 2))
+    assert first.tenant != second.tenant
+    assert keyring(api_key="user-2").admit("Bearer user-2", Scope.USER).tenant == second.tenant
+
+
+def test_a_key_that_is_user_and_admin_is_admin() -> None:
+    keyring(api_key="both", admin_api_key="both").admit("Bearer both", Scope.ADMIN)
+
+
+def test_a_changed_keys_file_is_read_again(tmp_path: Path) -> None:
+    file, now = tmp_path / "keys.toml", 0.0
+    file.write_text('[alice]\nkey = "old"\n')
+    keys = Keyring(ServerSettings(keys_file=str(file)), clock=lambda: now)
+    keys.admit("Bearer old", Scope.USER)
+    file.write_text('[alice]\nkey = "newer"\n')
+    now += 2
+    keys.admit("Bearer newer", Scope.USER)
+    with pytest.raises(InvalidApiKey):
+        keys.admit("Bearer old", Scope.USER)
+
+
+@pytest.mark.parametrize("text", ["[alice\n", None])
+def test_a_keys_file_that_breaks_changes_nothing(tmp_path: Path, text: str | None) -> None:
+    file, now = tmp_path / "keys.toml", 0.0
+    file.write_text('[alice]\nkey = "old"\n')
+    keys = Keyring(ServerSettings(keys_file=str(file)), clock=lambda: now)
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    now += 2
+    keys.admit("Bearer old", Scope.USER)
+
+
+def test_an_empty_keys_file_lets_nobody_in(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text("")
+    with pytest.raises(InvalidApiKey):
+        keyring(keys_file=str(file)).admit("Bearer anything", Scope.USER)
+
+
+async def test_a_key_may_come_as_x_api_key(serve: Any) -> None:
+    served = await serve(**KEYS)
+    answer = await served.client.get("/v1/models", headers={"x-api-key": "user-1"})
+    assert answer.status_code == 200
+    answer = await served.client.get("/v1/models", headers={"x-api-key": "wrong"})
+    assert answer.status_code == 401
 
 
 def _paths() -> list[tuple[str, str]]:
