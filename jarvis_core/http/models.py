@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from jarvis_core.errors import MethodNotAllowed
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front
-from jarvis_core.http.openai.parameters import honoured
+from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.responses import Response, json
 from jarvis_core.models.status import ModelState, ModelStatus
 
@@ -72,5 +72,5 @@ def _model(status: ModelStatus) -> dict[str, Any]:
             "constraints": sorted(capabilities.constraints),
             "media": sorted(capabilities.media),
         }
-        shown["parameters"] = honoured(capabilities)
+        shown["parameters"] = PARAMETERS.honoured(capabilities)
     return shown

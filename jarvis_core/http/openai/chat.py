@@ -17,7 +17,7 @@ from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front
 from jarvis_core.http.metrics import Distribution
 from jarvis_core.http.openai.answers import Chunks, Head, whole
-from jarvis_core.http.openai.parameters import IGNORED_HEADER
+from jarvis_core.http.openai.parameter_table import IGNORED_HEADER
 from jarvis_core.http.openai.request import ChatCall, chat_request, read_call
 from jarvis_core.http.responses import Response, json
 from jarvis_core.models.lease import ChatStream

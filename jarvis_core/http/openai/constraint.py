@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from jarvis_core.errors import RequestError
-from jarvis_core.http.openai.parameters import unsupported
+from jarvis_core.http.openai.parameter_table import unsupported
 from jarvis_core.http.openai.wire import (
     ChatBody,
     JsonObjectFormatBody,

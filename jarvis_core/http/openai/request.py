@@ -12,8 +12,10 @@ from attrs import frozen
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.http.converter import json_type, structurer
-from jarvis_core.http.openai import constraint, parameters
+from jarvis_core.http.openai import constraint
 from jarvis_core.http.openai.messages import message
+from jarvis_core.http.openai.parameter_table import unsupported
+from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.openai.sampling import sampling_params, stop_strings
 from jarvis_core.http.openai.wire import (
     AssistantMessageBody,
@@ -81,7 +83,7 @@ def read_call(raw: Mapping[str, Any], settings: ServerSettings) -> ChatCall:
         body=body,
         tools=tuple(Tool(spec=spec) for spec in raw.get("tools") or ()),
         constraint=constraint.wanted(body, settings),
-        ignored=parameters.ignored(raw),
+        ignored=PARAMETERS.ignored(raw),
     )
 
 
@@ -93,17 +95,19 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
         RequestError: A token id is not in the model's vocabulary.
     """
     body = call.body
-    parameters.refuse_what_cannot_be(body, model)
+    PARAMETERS.refuse_what_cannot_be(body, model)
     if call.constraint is not None:
         constraint.refuse_what_cannot_be(*call.constraint, model)
     choice = _tool_choice(call, model)
+    # Both are upper bounds, so the smaller one honours both.
+    limits = [t for t in (body.max_tokens, body.max_completion_tokens) if t is not None]
     return ChatRequest(
         model=model.name,
         messages=tuple(message(m, f"messages[{i}]", model) for i, m in enumerate(body.messages)),
         tools=call.tools,
         tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls is not False,
-        sampling=sampling_params(body, model),
+        sampling=sampling_params(body, model, max_tokens=min(limits, default=None)),
         n=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         constraint=call.constraint[1] if call.constraint else None,
@@ -231,7 +235,7 @@ def _tool_choice(call: ChatCall, model: ModelInfo) -> ToolChoice:
     can_force = "lark" in model.capabilities.constraints
     for i, tool in enumerate(call.tools):
         if tool.strict and not can_force:
-            raise parameters.unsupported(
+            raise unsupported(
                 f"tools[{i}].function.strict", model, "its engine does not enforce grammars"
             )
     if isinstance(choice, NamedToolBody):
@@ -239,14 +243,14 @@ def _tool_choice(call: ChatCall, model: ModelInfo) -> ToolChoice:
     else:
         found = ToolChoice(mode=choice or "auto")
     if found.forced and not can_force:
-        raise parameters.unsupported("tool_choice", model, "its engine cannot force a tool call")
+        raise unsupported("tool_choice", model, "its engine cannot force a tool call")
     return found
 
 
 def _reasoning_effort(body: ChatBody, model: ModelInfo) -> str | None:
     effort = body.reasoning_effort
     if effort is not None and effort not in _EFFORTS:
-        raise parameters.unsupported(
+        raise unsupported(
             "reasoning_effort", model, f"it takes {', '.join(_EFFORTS)}, not {effort}"
         )
     return effort

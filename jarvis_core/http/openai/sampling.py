@@ -1,4 +1,4 @@
-"""The sampling parameters of a chat request as the core's ``SamplingParams``."""
+"""The sampling parameters of a request as the core's ``SamplingParams``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import cast
 import orjson
 
 from jarvis_core.errors import RequestError
-from jarvis_core.http.openai import parameters
-from jarvis_core.http.openai.wire import ChatBody
+from jarvis_core.http.openai.parameter_table import ParameterTable
+from jarvis_core.http.openai.parameters import SAMPLING
+from jarvis_core.http.openai.wire import SamplingBody
 from jarvis_core.structs import ModelInfo, SamplingParams, Scalar
 
 MAX_BIASES = 65_536
@@ -18,6 +19,7 @@ MAX_BIASES = 65_536
 LEAST_SHARE = 1e-9
 """Probability kept where a request asks for none: the likeliest token is always kept."""
 
+_table = ParameterTable(*SAMPLING)
 _EXTRA = (
     "dry_multiplier",
     "dry_base",
@@ -31,14 +33,19 @@ _EXTRA = (
 )
 
 
-def sampling_params(body: ChatBody, model: ModelInfo) -> SamplingParams:
+def sampling_params(
+    body: SamplingBody, model: ModelInfo, *, max_tokens: int | None
+) -> SamplingParams:
     """How the request wants tokens to be chosen.
+
+    Args:
+        body: What it says.
+        model: Its model.
+        max_tokens: Tokens generated at most; each route has its own name for it.
 
     Raises:
         RequestError: A token id is not in the model's vocabulary.
     """
-    # Both are upper bounds, so the smaller one honours both.
-    limits = [t for t in (body.max_tokens, body.max_completion_tokens) if t is not None]
     for i, token in enumerate(body.stop_token_ids or ()):
         _check_token(token, f"stop_token_ids[{i}]", model)
     return SamplingParams(
@@ -53,7 +60,7 @@ def sampling_params(body: ChatBody, model: ModelInfo) -> SamplingParams:
         frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias=_logit_bias(body, model),
         seed=body.seed,
-        max_tokens=min(limits, default=None),
+        max_tokens=max_tokens,
         min_tokens=body.min_tokens or 0,
         stop=stop_strings(body),
         stop_token_ids=body.stop_token_ids or (),
@@ -63,12 +70,12 @@ def sampling_params(body: ChatBody, model: ModelInfo) -> SamplingParams:
     )
 
 
-def stop_strings(body: ChatBody) -> tuple[str, ...]:
+def stop_strings(body: SamplingBody) -> tuple[str, ...]:
     """The client's stop strings, however it sent them."""
     return (body.stop,) if isinstance(body.stop, str) else body.stop or ()
 
 
-def _logit_bias(body: ChatBody, model: ModelInfo) -> Mapping[int, float]:
+def _logit_bias(body: SamplingBody, model: ModelInfo) -> Mapping[int, float]:
     if not body.logit_bias:
         return {}
     if len(body.logit_bias) > MAX_BIASES:
@@ -92,11 +99,10 @@ def _check_token(token: int, param: str, model: ModelInfo) -> None:
         )
 
 
-def _extra(body: ChatBody) -> Mapping[str, Scalar]:
+def _extra(body: SamplingBody) -> Mapping[str, Scalar]:
     extra: dict[str, Scalar] = {}
     for name in _EXTRA:
-        row = parameters.PARAMETERS[name]
-        if getattr(body, name) is not None and not row.is_neutral(body):
+        if not _table.is_neutral(name, body):
             extra[name] = cast(Scalar, getattr(body, name))
     if body.dry_sequence_breakers is not None and "dry_multiplier" in extra:
         # Only scalars travel in extra: the list goes as JSON text.

@@ -252,17 +252,9 @@ Int64 = Annotated[int, Between(-(2**63), 2**63 - 1)]
 
 
 @frozen(kw_only=True)
-class ChatBody:
-    """The body of POST /v1/chat/completions: every parameter that Jarvis knows by name."""
+class SamplingBody:
+    """How tokens are chosen and when they end: what every route that generates text takes."""
 
-    model: Annotated[str, Length(1, 1024)]
-    messages: Annotated[tuple[MessageBody, ...], Length(1, 1 << 20)]
-    stream: bool | None = None
-    stream_options: StreamOptionsBody | None = None
-
-    max_tokens: TokenCount | None = None
-    max_completion_tokens: TokenCount | None = None
-    n: Annotated[int, Between(1, 128)] | None = None
     temperature: Annotated[float, Between(0, 2)] | None = None
     top_p: Share | None = None
     stop: str | Annotated[tuple[str, ...], Length(0, 1024)] | None = None
@@ -270,17 +262,6 @@ class ChatBody:
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: Mapping[str, Any] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Between(0, 1 << 20)] | None = None
-
-    tools: tuple[ToolBody, ...] | None = None
-    tool_choice: ToolChoiceBody | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: ResponseFormatBody | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
-
     top_k: Annotated[int, Between(-1, 2**31 - 1)] | None = None
     min_p: Share | None = None
     typical_p: Share | None = None
@@ -299,6 +280,33 @@ class ChatBody:
     mirostat: Annotated[int, Between(0, 2)] | None = None
     mirostat_tau: NotNegative | None = None
     mirostat_eta: NotNegative | None = None
+    priority: Annotated[int, Between(-(2**31), 2**31 - 1)] | None = None
+    cache_salt: Annotated[str, Length(1, 1024)] | None = None
+
+
+@frozen(kw_only=True)
+class ChatBody(SamplingBody):
+    """The body of POST /v1/chat/completions: every parameter that Jarvis knows by name."""
+
+    model: Annotated[str, Length(1, 1024)]
+    messages: Annotated[tuple[MessageBody, ...], Length(1, 1 << 20)]
+    stream: bool | None = None
+    stream_options: StreamOptionsBody | None = None
+
+    max_tokens: TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
+    n: Annotated[int, Between(1, 128)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Between(0, 1 << 20)] | None = None
+
+    tools: tuple[ToolBody, ...] | None = None
+    tool_choice: ToolChoiceBody | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormatBody | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+
     prompt_logprobs: Annotated[int, Between(0, 1 << 20)] | None = None
     structured_outputs: StructuredOutputsBody | None = None
     guided_json: Mapping[str, Any] | str | None = None
@@ -309,8 +317,6 @@ class ChatBody:
     chat_template_kwargs: Mapping[str, Any] | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
-    priority: Annotated[int, Between(-(2**31), 2**31 - 1)] | None = None
-    cache_salt: Annotated[str, Length(1, 1024)] | None = None
 
     user: str | None = None
     safety_identifier: str | None = None

@@ -8,7 +8,8 @@ import attrs
 import pytest
 
 from jarvis_core.errors import UnsupportedParameter
-from jarvis_core.http.openai.parameters import PARAMETERS, Treatment, honoured, ignored
+from jarvis_core.http.openai.parameter_table import Treatment
+from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.openai.request import chat_request, read_call
 from jarvis_core.http.openai.wire import ChatBody
 from jarvis_core.settings import ServerSettings
@@ -166,12 +167,12 @@ def test_what_is_refused_is_refused_by_every_engine(kit: Any) -> None:
 
 
 def test_a_model_shows_what_it_honours(kit: Any) -> None:
-    nothing = honoured(kit.NOTHING)
+    nothing = PARAMETERS.honoured(kit.NOTHING)
     assert "messages" in nothing
     assert "temperature" not in nothing
     assert "user" not in nothing
     assert "response_format" not in nothing
-    everything = honoured(kit.EVERYTHING)
+    everything = PARAMETERS.honoured(kit.EVERYTHING)
     assert {"temperature", "max_completion_tokens", "top_logprobs", "response_format"} <= set(
         everything
     )
@@ -179,6 +180,6 @@ def test_a_model_shows_what_it_honours(kit: Any) -> None:
 
 
 def test_only_plain_unknown_names_are_listed() -> None:
-    assert ignored(["model", "foo", "a\r\nb", "x" * 65, "best_of"]) == "foo, best_of, +2"
-    assert ignored([f"n{i}" for i in range(100)]).endswith(", +68")
-    assert ignored(["model"]) == ""
+    assert PARAMETERS.ignored(["model", "foo", "a\r\nb", "x" * 65, "best_of"]) == "foo, best_of, +2"
+    assert PARAMETERS.ignored([f"n{i}" for i in range(100)]).endswith(", +68")
+    assert PARAMETERS.ignored(["model"]) == ""
