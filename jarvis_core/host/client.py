@@ -15,16 +15,17 @@ import structlog
 from attrs import frozen
 
 from jarvis_core.errors import EngineDied, EngineError, JarvisError, from_wire
+from jarvis_core.host.calls import CallRequest, HostRequest, StreamRequest
+from jarvis_core.host.pending import Pending, Result
 from jarvis_core.host.protocol import (
     CLOSE_GRACE,
     Frame,
     FrameChannel,
     HostPlan,
     converter,
-    unpack_delta,
 )
 from jarvis_core.host.stream import HostStream
-from jarvis_core.structs import ChatRequest, EngineStats, ModelInfo
+from jarvis_core.structs import EngineStats, ModelInfo
 
 _log = structlog.get_logger("jarvis.host")
 _SECRETS = ("JARVIS_API_KEY", "JARVIS_ADMIN_API_KEY")
@@ -74,8 +75,7 @@ class Host:
         self._python = python or sys.executable
         self._on_progress = on_progress
         self._channel = FrameChannel(self._on_frame, self._on_lost)
-        self._streams: dict[int, HostStream] = {}
-        self._next_stream = 0
+        self._pending = Pending(self._channel.send)
         self._missed_pings = 0
         self._lost = asyncio.Event()
         self._stderr: deque[str] = deque(maxlen=_STDERR_TAIL)
@@ -89,7 +89,7 @@ class Host:
         self.info: ModelInfo | None = None
         self.chat_format: str | None = None
         self.stats: EngineStats | None = None
-        self.held: tuple[ChatRequest, ...] = ()
+        self.held: tuple[HostRequest, ...] = ()
 
     # -- life ------------------------------------------------------------------------------
 
@@ -247,8 +247,8 @@ class Host:
 
     # -- requests --------------------------------------------------------------------------
 
-    async def chat(self, request: ChatRequest, request_id: str) -> HostStream:
-        """Send a chat; returns when the engine has accepted it.
+    async def stream(self, request: StreamRequest, request_id: str) -> HostStream:
+        """Send a request whose answer streams; returns when the engine has accepted it.
 
         Raises:
             RequestError: The request is refused.
@@ -256,36 +256,23 @@ class Host:
         """
         if self.lost:
             raise self._died()
-        self._next_stream += 1
-        number = self._next_stream
-        stream = self._streams[number] = HostStream(
-            number, request, send=self.send, forget=lambda number: self._streams.pop(number, None)
-        )
-        self.send(["chat", number, request_id, converter.unstructure(request)])
-        try:
-            await stream.wait_accepted()
-        except BaseException:
-            await stream.aclose()
-            raise
-        return stream
+        return await self._pending.stream(request, request_id)
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame; nothing happens if the host is gone."""
-        self._channel.send(frame)
+    async def call(self, request: CallRequest, result: type[Result], request_id: str) -> Result:
+        """Send a request and wait for its one result; cancelling it ends its work.
+
+        Raises:
+            RequestError: The request is refused.
+            EngineError: The host or its engine failed.
+        """
+        if self.lost:
+            raise self._died()
+        return await self._pending.call(request, result, request_id)
 
     def _on_frame(self, frame: Frame) -> None:
+        if self._pending.on_frame(frame):
+            return
         match frame:
-            case ["deltas", packed]:
-                for item in packed:
-                    stream = self._streams.get(item[0])
-                    if stream is not None:
-                        stream.put(unpack_delta(item))
-            case ["accepted", number, prompt_tokens]:
-                if number in self._streams:
-                    self._streams[number].accept(prompt_tokens)
-            case ["error", number, error]:
-                if number in self._streams:
-                    self._streams.pop(number).fail(from_wire(error))
             case ["pong", stats]:
                 self._missed_pings = 0
                 self.stats = stats and converter.structure(stats, EngineStats)
@@ -313,10 +300,7 @@ class Host:
         self._settle(
             EngineDied(f"the engine host of model {self._plan.name!r} ended while loading")
         )
-        streams, self._streams = self._streams, {}
-        self.held = tuple(s.request for s in streams.values() if not s.complete)
-        for stream in streams.values():
-            stream.fail(self._died())
+        self.held = self._pending.lost(self._died)
 
     def _died(self) -> EngineDied:
         return EngineDied(

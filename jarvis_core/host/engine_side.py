@@ -8,13 +8,16 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any
 
 from attrs import mutable
 
-from jarvis_core.chat import Accepted, stream_chat
+from jarvis_core.chat import Accepted
 from jarvis_core.errors import ConfigError, EngineError, JarvisError
+from jarvis_core.host.calls import REQUESTS, HostRequest, StreamRequest
+from jarvis_core.host.loaded import Loaded
 from jarvis_core.host.protocol import (
     CLOSE_GRACE,
     CREDIT,
@@ -25,16 +28,15 @@ from jarvis_core.host.protocol import (
     pack_delta,
 )
 from jarvis_core.host.weights import locate
-from jarvis_core.interfaces import ChatFormat, Engine
 from jarvis_core.plugins import load_plugins
 from jarvis_core.settings import structure_settings
-from jarvis_core.structs import ChatRequest, Delta, ModelSpec
+from jarvis_core.structs import Delta, ModelSpec
 
 _log = logging.getLogger(__name__)
 
 
 @mutable
-class _Stream:
+class _Request:
     """A request in work.
 
     Attributes:
@@ -53,10 +55,9 @@ class EngineSide:
 
     def __init__(self) -> None:
         self._channel = FrameChannel(self._on_frame, self._on_lost)
-        self._streams: dict[int, _Stream] = {}
+        self._running: dict[int, _Request] = {}
         self._pending: list[list[Any]] = []
-        self._engine: Engine | None = None
-        self._format: ChatFormat | None = None
+        self._loaded: Loaded | None = None
         self._loading: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
 
@@ -65,13 +66,13 @@ class EngineSide:
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self._channel, sock=sock)
         await self._ended.wait()
-        for stream in self._streams.values():
-            stream.task.cancel()
+        for request in self._running.values():
+            request.task.cancel()
         if self._loading is not None:
             self._loading.cancel()
-        if self._engine is not None:
+        if self._loaded is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._engine.aclose(), CLOSE_GRACE)
+                await asyncio.wait_for(self._loaded.engine.aclose(), CLOSE_GRACE)
         self._channel.close()
 
     def _on_lost(self) -> None:
@@ -79,19 +80,18 @@ class EngineSide:
 
     def _on_frame(self, frame: Frame) -> None:
         match frame:
-            case ["chat", stream, request_id, payload]:
-                self._begin(stream, request_id, payload)
-            case ["cancel", stream]:
-                if stream in self._streams:
-                    self._streams[stream].task.cancel()
-            case ["credit", stream, more]:
-                if stream in self._streams:
-                    self._streams[stream].credit += more
-                    self._streams[stream].refilled.set()
+            case ["request", number, request_id, kind, payload]:
+                self._begin(number, request_id, kind, payload)
+            case ["cancel", number]:
+                if number in self._running:
+                    self._running[number].task.cancel()
+            case ["credit", number, more]:
+                if number in self._running:
+                    self._running[number].credit += more
+                    self._running[number].refilled.set()
             case ["ping"]:
-                stats = (
-                    None if self._engine is None else converter.unstructure(self._engine.stats())
-                )
+                loaded = self._loaded
+                stats = None if loaded is None else converter.unstructure(loaded.engine.stats())
                 self._channel.send(["pong", stats])
             case ["load", plan]:
                 self._loading = asyncio.create_task(self._load(converter.structure(plan, HostPlan)))
@@ -133,12 +133,12 @@ class EngineSide:
             context_length=plan.context_length,
             adapters=plan.adapters,
         )
-        self._engine = await engine_type.load(spec, settings)
-        info = self._engine.info
+        engine = await engine_type.load(spec, settings)
+        info = engine.info
         name = plan.chat_format
         if name == "auto":
             name = registry.detect_chat_format(info)
-        self._format = registry.chat_format(name)
+        self._loaded = Loaded(engine=engine, chat_format=registry.chat_format(name))
         self._channel.send(["ready", converter.unstructure(info), name])
 
     def _progress(self, done: int, total: int) -> None:
@@ -146,52 +146,54 @@ class EngineSide:
 
     # -- requests --------------------------------------------------------------------------
 
-    def _begin(self, stream: int, request_id: str, payload: Any) -> None:
-        task = asyncio.create_task(self._answer(stream, request_id, payload))
-        self._streams[stream] = _Stream(task, CREDIT, asyncio.Event())
-        task.add_done_callback(lambda _: self._streams.pop(stream, None))
+    def _begin(self, number: int, request_id: str, kind: str, payload: Any) -> None:
+        task = asyncio.create_task(self._answer(number, request_id, kind, payload))
+        self._running[number] = _Request(task, CREDIT, asyncio.Event())
+        task.add_done_callback(lambda _: self._running.pop(number, None))
 
-    async def _answer(self, stream: int, request_id: str, payload: Any) -> None:
+    async def _answer(self, number: int, request_id: str, kind: str, payload: Any) -> None:
         try:
-            await self._chat(stream, request_id, converter.structure(payload, ChatRequest))
+            if self._loaded is None:
+                raise EngineError("the model is not loaded")
+            request: HostRequest = converter.structure(payload, REQUESTS[kind])
+            if isinstance(request, StreamRequest):
+                await self._stream(number, self._loaded.stream(request, request_id))
+            else:
+                result = await self._loaded.call(request)
+                self._channel.send(["result", number, converter.unstructure(result)])
         except JarvisError as error:
-            self._fail(stream, error)
+            self._fail(number, error)
         except Exception:
             _log.exception("request %s failed", request_id)
-            self._fail(stream, EngineError("internal error"))
+            self._fail(number, EngineError("internal error"))
 
-    async def _chat(self, stream: int, request_id: str, request: ChatRequest) -> None:
-        if self._engine is None or self._format is None:
-            raise EngineError("the model is not loaded")
-        state = self._streams[stream]
-        answer = stream_chat(
-            request, engine=self._engine, chat_format=self._format, request_id=request_id
-        )
+    async def _stream(self, number: int, answer: AsyncGenerator[Accepted | Delta, None]) -> None:
+        state = self._running[number]
         async with aclosing(answer):
             async for item in answer:
                 if isinstance(item, Accepted):
-                    self._channel.send(["accepted", stream, item.prompt_tokens])
+                    self._channel.send(["accepted", number, item.prompt_tokens])
                     continue
-                self._send_delta(stream, item)
+                self._send_delta(number, item)
                 state.credit -= 1
                 if state.credit <= 0:
                     state.refilled.clear()
                     await state.refilled.wait()
 
-    def _send_delta(self, stream: int, delta: Delta) -> None:
+    def _send_delta(self, number: int, delta: Delta) -> None:
         """Gather the deltas of this loop turn; they leave together in one frame."""
         if not self._pending:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._pending.append(pack_delta(stream, delta))
+        self._pending.append(pack_delta(number, delta))
 
     def _flush(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, []
             self._channel.send(["deltas", pending])
 
-    def _fail(self, stream: int, error: JarvisError) -> None:
+    def _fail(self, number: int, error: JarvisError) -> None:
         self._flush()
-        self._channel.send_error("error", error, stream)
+        self._channel.send_error("error", error, number)
 
 
 def watch_lifeline(fd: int) -> None:

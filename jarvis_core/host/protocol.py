@@ -4,9 +4,9 @@ A frame is a list whose first item is its kind. The server sends
 
 =============  =========================================================================
 ``load``       a ``HostPlan``
-``chat``       stream id, request id, a ``ChatRequest``
-``cancel``     stream id
-``credit``     stream id, deltas that may be sent beside those granted before
+``request``    number, request id, a kind of ``calls.REQUESTS``, a request of that kind
+``cancel``     number
+``credit``     number, deltas that may be sent beside those granted before
 ``ping``       nothing
 ``shutdown``   nothing
 =============  =========================================================================
@@ -17,14 +17,16 @@ and the host
 ``progress``   bytes downloaded, bytes to download
 ``ready``      a ``ModelInfo``, the name of the chat format
 ``failed``     an error: the model cannot be loaded
-``accepted``   stream id, prompt tokens
-``deltas``     a list of packed deltas (``pack_delta``), of any streams, in order
-``error``      stream id, an error: the stream has ended
+``accepted``   number, prompt tokens: deltas will follow
+``deltas``     a list of packed deltas (``pack_delta``), of any requests, in order
+``result``     number, the result of a call
+``error``      number, an error: the request has ended
 ``pong``       ``EngineStats``
 =============  =========================================================================
 
-Deltas are the hot path: a plain piece of text is two items, and all deltas of one loop turn share
-a frame. Everything else is built from attrs classes by one cattrs converter.
+A number is one request's for as long as the host lives. Deltas are the hot path: a plain piece of
+text is two items, and all deltas of one loop turn share a frame. Everything else is built from
+attrs classes by one cattrs converter.
 """
 
 from __future__ import annotations
@@ -40,9 +42,17 @@ from attrs import field, frozen
 from cattrs.strategies import configure_tagged_union
 
 from jarvis_core.errors import JarvisError
-from jarvis_core.structs import Delta, Part, Scalar, TokenLogprob, ToolCallDelta, Usage
+from jarvis_core.structs import (
+    Delta,
+    Part,
+    Scalar,
+    TextOrTokens,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the frames; server and host must have the same."""
 
 CREDIT = 256
@@ -89,6 +99,10 @@ def _make_converter() -> cattrs.Converter:
     configure_tagged_union(Part, converter)
     converter.register_structure_hook(Scalar, lambda value, _: value)
     converter.register_structure_hook(Any, lambda value, _: value)
+    converter.register_structure_hook(
+        TextOrTokens, lambda v, _: tuple(v) if isinstance(v, list) else v
+    )
+    converter.register_unstructure_hook(TextOrTokens, lambda v: v)
     content = str | tuple[Part, ...] | None
     converter.register_structure_hook(
         content,

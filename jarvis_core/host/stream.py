@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from jarvis_core.errors import JarvisError
+from jarvis_core.host.calls import StreamRequest
 from jarvis_core.host.protocol import CREDIT, Frame
-from jarvis_core.structs import ChatRequest, Delta
+from jarvis_core.structs import Delta
 
 
 class HostStream:
-    """The answer to one chat: batches of deltas, as they come.
+    """The answer to one request: batches of deltas, as they come.
 
     Args:
-        number: The stream's number in frames.
+        number: The request's number in frames.
         request: What was asked.
         send: Sends a frame to the host.
         forget: Called with the number when frames of this stream are no longer wanted.
@@ -27,7 +28,7 @@ class HostStream:
     def __init__(
         self,
         number: int,
-        request: ChatRequest,
+        request: StreamRequest,
         *,
         send: Callable[[Frame], None],
         forget: Callable[[int], object],

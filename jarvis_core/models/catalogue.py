@@ -1,4 +1,4 @@
-"""All configured models, by name and alias."""
+"""All configured models, by name, alias and adapter."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ class Catalogue:
         for model in self._models.values():
             for alias in (*model.config.aliases, model.config.source):
                 self._names.setdefault(alias, model)
+        self._adapters = {
+            adapter: model
+            for model in self._models.values()
+            for adapter in model.config.adapters
+            if adapter not in self._names
+        }
 
     async def start(self) -> None:
         """Begin to load every model that is to be preloaded; returns at once."""
@@ -58,7 +64,7 @@ class Catalogue:
         """One model now.
 
         Raises:
-            ModelNotFound: No model has that name or alias.
+            ModelNotFound: No model, alias or adapter has that name.
         """
         return self._find(name).status()
 
@@ -71,14 +77,14 @@ class Catalogue:
         """Hold a loaded model for one request; loads it if it is cold.
 
         Raises:
-            ModelNotFound: No model has that name or alias.
+            ModelNotFound: No model, alias or adapter has that name.
             ModelUnavailable: It is loading, unloading, or does not answer.
             QueueFull: Too many requests wait already.
             ConfigError: It failed to load.
             EngineError: The same.
         """
         model = self._find(name)
-        lease = Lease(model)
+        lease = Lease(model, adapter=name if name in self._adapters else None)
         try:
             await model.loaded()
             yield lease
@@ -89,7 +95,7 @@ class Catalogue:
         """Load a model and wait for it; a failed one is tried again.
 
         Raises:
-            ModelNotFound: No model has that name or alias.
+            ModelNotFound: No model, alias or adapter has that name.
             ConfigError: It cannot be loaded.
             EngineError: The same.
         """
@@ -106,7 +112,7 @@ class Catalogue:
         """Let a model's requests end, then give its memory back.
 
         Raises:
-            ModelNotFound: No model has that name or alias.
+            ModelNotFound: No model, alias or adapter has that name.
             StateConflict: It is already being unloaded.
         """
         model = self._find(name)
@@ -114,8 +120,8 @@ class Catalogue:
         return model.status()
 
     def _find(self, name: str) -> Model:
-        model = self._names.get(name)
+        model = self._names.get(name) or self._adapters.get(name)
         if model is None:
-            there = ", ".join(sorted(self._models)) or "none"
+            there = ", ".join(sorted((*self._models, *self._adapters))) or "none"
             raise ModelNotFound(f"model {name!r} does not exist; there are: {there}", param="model")
         return model

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from attrs import evolve
+
 from jarvis_core.errors import RequestError
+from jarvis_core.host.calls import CallRequest, StreamRequest, check_task
+from jarvis_core.host.pending import Result
 from jarvis_core.host.stream import HostStream
 from jarvis_core.models.model import Model
 from jarvis_core.models.status import ModelStatus
 from jarvis_core.models.suspects import Ticket
-from jarvis_core.structs import ChatRequest, Delta, ModelInfo
+from jarvis_core.structs import Delta, ModelInfo
 
 
 class Lease:
@@ -20,11 +24,13 @@ class Lease:
 
     Attributes:
         model: The model.
+        adapter: Name of the LoRA adapter that the client asked for.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, adapter: str | None = None) -> None:
         model.enter()
         self.model = model
+        self.adapter = adapter
         self._waiting = True
         self._released = False
 
@@ -35,34 +41,57 @@ class Lease:
 
     @property
     def info(self) -> ModelInfo:
-        """The loaded model."""
+        """The loaded model; an adapter has its own name."""
         info = self.model.host.info
         assert info is not None
-        return info
+        return info if self.adapter is None else evolve(info, name=self.adapter)
 
     @property
     def chat_format(self) -> str:
         """Name of the chat format."""
         return self.model.host.chat_format or ""
 
-    async def chat(self, request: ChatRequest, *, request_id: str) -> ChatStream:
-        """Send a chat; returns when the engine has accepted it.
+    async def stream(self, request: StreamRequest, *, request_id: str) -> LeasedStream:
+        """Send a request whose answer streams; returns when the engine has accepted it.
 
         Raises:
             RequestError: The request is refused.
             EngineError: The host or its engine failed.
         """
+        check_task(request, self.info)
+        request = evolve(request, adapter=self.adapter)
         suspects = self.model.suspects
         ticket = await suspects.admit(request)
         try:
-            stream = await self.model.host.chat(request, request_id)
+            stream = await self.model.host.stream(request, request_id)
         except BaseException as error:
             suspects.leave(ticket, survived=isinstance(error, RequestError))
             raise
-        return ChatStream(stream, self, ticket)
+        return LeasedStream(stream, self, ticket)
+
+    async def call(self, request: CallRequest, result: type[Result], *, request_id: str) -> Result:
+        """Send a request and wait for its one result; cancelling it ends its work.
+
+        Raises:
+            RequestError: The request is refused.
+            EngineError: The host or its engine failed.
+        """
+        check_task(request, self.info)
+        suspects, survived = self.model.suspects, False
+        ticket = await suspects.admit(request)
+        try:
+            found = await self.model.host.call(request, result, request_id)
+            survived = True
+        except RequestError:
+            survived = True
+            raise
+        finally:
+            suspects.leave(ticket, survived=survived)
+        self.began()
+        return found
 
     def began(self) -> None:
-        """The first delta has come: the request waits no longer."""
+        """The first delta or the result has come: the request waits no longer."""
         if self._waiting and not self._released:
             self._waiting = False
             self.model.begin_answer()
@@ -74,8 +103,8 @@ class Lease:
             self.model.leave(waiting=self._waiting)
 
 
-class ChatStream:
-    """Batches of deltas of one chat, as they come.
+class LeasedStream:
+    """Batches of deltas of one answer, as they come.
 
     The last delta of each index has a ``finish_reason``, the very last has the ``usage``.
     """
@@ -99,7 +128,7 @@ class ChatStream:
         return batch
 
     async def aclose(self) -> None:
-        """Abort the chat if it has not ended; further calls do nothing."""
+        """Abort the request if it has not ended; further calls do nothing."""
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             self._lease.model.suspects.leave(ticket, survived=self._stream.complete)

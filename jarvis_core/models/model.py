@@ -90,6 +90,7 @@ class Model:
             requests=self._requests,
             waiting=self._waiting,
             load_seconds=self._load_seconds,
+            adapters=tuple(config.adapters),
         )
 
     # -- life ------------------------------------------------------------------------------

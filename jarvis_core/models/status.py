@@ -42,6 +42,7 @@ class ModelStatus:
         requests: Requests that hold a lease.
         waiting: Of those, requests of which no delta has come yet.
         load_seconds: Seconds that the last load took.
+        adapters: Names of its LoRA adapters, each a name that clients may ask for.
     """
 
     name: str
@@ -61,6 +62,7 @@ class ModelStatus:
     requests: int
     waiting: int
     load_seconds: float | None
+    adapters: tuple[str, ...] = ()
 
     @property
     def context_length(self) -> int | None:

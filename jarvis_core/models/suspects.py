@@ -16,8 +16,8 @@ import msgspec
 from attrs import frozen
 
 from jarvis_core.errors import PoisonRequest
+from jarvis_core.host.calls import KINDS, HostRequest
 from jarvis_core.host.protocol import converter
-from jarvis_core.structs import ChatRequest
 
 POISONED = 600.0
 """Seconds for which a request that killed a host alone is refused."""
@@ -53,7 +53,7 @@ class Suspects:
         self._next_alone = 0
         self._changed = asyncio.Event()
 
-    def host_died(self, held: Iterable[ChatRequest]) -> None:
+    def host_died(self, held: Iterable[HostRequest]) -> None:
         """Note the requests that a host held when it died. A suspect among them was alone."""
         for mark in {fingerprint(request) for request in held}:
             if mark in self._suspects:
@@ -64,7 +64,7 @@ class Suspects:
         while len(self._suspects) > MOST:
             del self._suspects[next(iter(self._suspects))]
 
-    async def admit(self, request: ChatRequest) -> Ticket:
+    async def admit(self, request: HostRequest) -> Ticket:
         """Wait until a request may run: beside others, or alone if it is a suspect.
 
         Raises:
@@ -121,7 +121,7 @@ class Suspects:
         self._poison.pop(mark, None)
 
 
-def fingerprint(request: ChatRequest) -> bytes:
+def fingerprint(request: HostRequest) -> bytes:
     """The same for two requests that ask the same of a model."""
-    packed = msgspec.msgpack.encode(converter.unstructure(request))
+    packed = msgspec.msgpack.encode([KINDS[type(request)], converter.unstructure(request)])
     return hashlib.blake2b(packed, digest_size=16).digest()

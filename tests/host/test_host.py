@@ -68,7 +68,7 @@ async def whole(stream: HostStream) -> Completion:
 
 
 async def say(host: Host, text: str, **sampling: Any) -> str | None:
-    return (await whole(await host.chat(request(text, **sampling), "r"))).answers[0].content
+    return (await whole(await host.stream(request(text, **sampling), "r"))).answers[0].content
 
 
 async def gone(pid: int, within: float = 5.0) -> bool:
@@ -90,7 +90,7 @@ async def test_a_ready_host_tells_its_model_and_format(start: Start) -> None:
 
 
 async def test_a_chat_comes_back_with_usage(start: Start) -> None:
-    completion = await whole(await (await start()).chat(request("hello there"), "r"))
+    completion = await whole(await (await start()).stream(request("hello there"), "r"))
     assert completion.answers[0].content == "hello there"
     assert completion.answers[0].finish_reason == "stop"
     assert completion.usage.completion_tokens == 2
@@ -105,15 +105,15 @@ async def test_concurrent_chats_do_not_mix(start: Start) -> None:
 async def test_a_refused_request_raises_before_it_is_accepted(start: Start) -> None:
     host = await start()
     with pytest.raises(RequestError, match="asked to refuse"):
-        await host.chat(request("!refuse"), "r")
+        await host.stream(request("!refuse"), "r")
     with pytest.raises(ContextLengthExceeded, match="context length is 4096"):
-        await host.chat(request("hi", max_tokens=99_999), "r")
+        await host.stream(request("hi", max_tokens=99_999), "r")
     assert await say(host, "fine") == "fine"
 
 
 async def test_an_engine_error_ends_its_own_stream_after_what_was_said(start: Start) -> None:
     host = await start()
-    stream = await host.chat(request("!error=2 !words=5"), "r")
+    stream = await host.stream(request("!error=2 !words=5"), "r")
     said = []
     with pytest.raises(EngineError, match="asked to fail"):
         async for batch in stream:
@@ -131,7 +131,7 @@ async def test_a_bug_in_an_engine_shows_no_detail_and_harms_no_other(start: Star
 
 async def test_closing_a_stream_aborts_the_request(start: Start) -> None:
     host = await start(limits=HostLimits(heartbeat_interval=0.05))
-    stream = await host.chat(request("!words=100000 !delay=0.01"), "r")
+    stream = await host.stream(request("!words=100000 !delay=0.01"), "r")
     await stream.__anext__()
     await stream.aclose()
     async with asyncio.timeout(5):
@@ -142,7 +142,7 @@ async def test_closing_a_stream_aborts_the_request(start: Start) -> None:
 
 async def test_cancelling_a_chat_before_it_is_accepted_leaves_nothing(start: Start) -> None:
     host = await start(limits=HostLimits(heartbeat_interval=0.05))
-    tasks = [asyncio.create_task(host.chat(request("!words=9 !wait=9"), "r")) for _ in range(20)]
+    tasks = [asyncio.create_task(host.stream(request("!words=9 !wait=9"), "r")) for _ in range(20)]
     await asyncio.sleep(0)
     for task in tasks:
         task.cancel()
@@ -150,13 +150,13 @@ async def test_cancelling_a_chat_before_it_is_accepted_leaves_nothing(start: Sta
     async with asyncio.timeout(5):
         while host.stats is None or host.stats.running:
             await asyncio.sleep(0.02)
-    assert host._streams == {}
+    assert len(host._pending) == 0
 
 
 async def test_a_reader_that_pauses_holds_back_its_own_stream_only(start: Start) -> None:
     host = await start()
     words = 4 * CREDIT
-    stream = await host.chat(request(f"!words={words}", max_tokens=words), "r")
+    stream = await host.stream(request(f"!words={words}", max_tokens=words), "r")
     assert await say(host, "meanwhile") == "meanwhile"
     await asyncio.sleep(0.2)
     assert len(stream._deltas) == CREDIT
@@ -167,7 +167,7 @@ async def test_a_reader_that_pauses_holds_back_its_own_stream_only(start: Start)
 async def test_killed_host_fails_its_streams_at_once(start: Start) -> None:
     """R-01, the host's part."""
     host = await start()
-    streams = [await host.chat(request("!words=9999 !delay=0.01"), "r") for _ in range(8)]
+    streams = [await host.stream(request("!words=9999 !delay=0.01"), "r") for _ in range(8)]
     assert host.pid is not None
     os.kill(host.pid, signal.SIGKILL)
     async with asyncio.timeout(2):
@@ -177,7 +177,7 @@ async def test_killed_host_fails_its_streams_at_once(start: Start) -> None:
     assert await host.reap() == "was ended by SIGKILL"
     assert not host.healthy
     with pytest.raises(EngineDied):
-        await host.chat(request("hi"), "r")
+        await host.stream(request("hi"), "r")
 
 
 async def test_abort_in_the_backend_leaves_its_last_words_and_no_core(
@@ -200,7 +200,7 @@ async def test_host_that_does_not_answer_is_unhealthy_then_killed(
     """R-03: stopped as a whole, or with its event loop blocked by the backend."""
     limits = HostLimits(heartbeat_interval=0.05, heartbeat_stale=0.3, heartbeat_timeout=1.0)
     host = await start(limits)
-    stream = await host.chat(request("!words=9999 !delay=0.01 !block=3"), "r")
+    stream = await host.stream(request("!words=9999 !delay=0.01 !block=3"), "r")
     assert host.pid is not None
     if stop is not None:
         os.kill(host.pid, stop)
@@ -276,7 +276,7 @@ async def main():
     host = Host(HostPlan(name="m", source="f", engine="fake"), HostLimits())
     await host.start()
     text = sys.argv[1]
-    await host.chat(ChatRequest(model="m", messages=(Message(role="user", content=text),)), "r")
+    await host.stream(ChatRequest(model="m", messages=(Message(role="user", content=text),)), "r")
     print(host.pid, flush=True)
     await asyncio.sleep(60)
 

@@ -126,7 +126,7 @@ class FakeModel:
 
     chat_format = "fake"
 
-    async def chat(self, request: ChatRequest, *, request_id: str) -> FakeStream:
+    async def stream(self, request: ChatRequest, *, request_id: str) -> FakeStream:
         self.requests.append(request)
         self.request_ids.append(request_id)
         if self.refusal is not None:

@@ -70,7 +70,7 @@ def fake(name: str = "m", **fields: Any) -> ModelConfig:
 async def say(catalogue: Catalogue, text: str, model: str = "m") -> str | None:
     request = ChatRequest(model=model, messages=(Message(role="user", content=text),))
     async with catalogue.lease(model) as lease:
-        stream = await lease.chat(request, request_id="r")
+        stream = await lease.stream(request, request_id="r")
         fold = Fold()
         try:
             async for batch in stream:
@@ -296,7 +296,7 @@ async def test_requests_that_come_and_go_leave_nothing_behind(make: Make) -> Non
     status = catalogue.status("m")
     assert (status.requests, status.waiting) == (0, 0)
     await until(lambda: (stats := catalogue.status("m").stats) is not None and not stats.running)
-    assert catalogue._models["m"].host._streams == {}
+    assert len(catalogue._models["m"].host._pending) == 0
 
 
 async def test_request_that_kills_its_host_alone_is_refused_and_its_neighbours_succeed(

@@ -20,7 +20,7 @@ from jarvis_core.http.openai.answers import Chunks, Head, whole
 from jarvis_core.http.openai.parameter_table import IGNORED_HEADER
 from jarvis_core.http.openai.request import ChatCall, chat_request, read_call
 from jarvis_core.http.responses import Response, json
-from jarvis_core.models.lease import ChatStream
+from jarvis_core.models.lease import LeasedStream
 from jarvis_core.structs import ChatRequest, Delta
 
 
@@ -37,7 +37,7 @@ async def create(front: Front, exchange: Exchange) -> Response | None:
         model = lease.info
         exchange.engine = model.engine
         request = chat_request(call, model)
-        stream = await lease.chat(request, request_id=exchange.id)
+        stream = await lease.stream(request, request_id=exchange.id)
         async with aclosing(stream):
             exchange.accepted_at = perf_counter()
             exchange.prompt_tokens = stream.prompt_tokens
@@ -82,7 +82,7 @@ class _Chat:
     call: ChatCall
     request: ChatRequest
     head: Head
-    stream: ChatStream
+    stream: LeasedStream
     gaps: Distribution
 
     @property

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from jarvis_core.models.turns import Claim, Turn, Turns
+
+pytestmark = pytest.mark.anyio
+
+ALICE, BOB, CAROL = (Claim(tenant=name) for name in ("alice", "bob", "carol"))
+
+
+class Line:
+    """Requests that wait for turns; ``begun`` has the labels in the order of their turns."""
+
+    def __init__(self, capacity: int) -> None:
+        self.turns = Turns(lambda: capacity)
+        self.begun: list[str] = []
+        self.held: dict[str, Turn] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def ask(self, label: str, claim: Claim, *, priority: int = 0, sequences: int = 1) -> None:
+        async def wait() -> None:
+            turn = await self.turns.take(claim, priority=priority, sequences=sequences)
+            self.held[label] = turn
+            self.begun.append(label)
+
+        self.tasks[label] = asyncio.create_task(wait())
+        await settle()
+
+    async def end(self, label: str) -> None:
+        self.turns.give(self.held.pop(label))
+        await settle()
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def line() -> Callable[[int], Line]:
+    return Line
+
+
+async def test_without_keys_nobody_waits(line):
+    queue = line(2)
+    for i in range(10):
+        await queue.ask(str(i), Claim())
+    assert len(queue.begun) == 10
+
+
+async def test_an_engine_of_unknown_size_is_sent_everything(line):
+    queue = line(0)
+    for i in range(10):
+        await queue.ask(str(i), ALICE)
+    assert len(queue.begun) == 10
+
+
+async def test_a_burst_of_one_key_leaves_room_for_the_first_request_of_another(line):
+    queue = line(16)
+    for i in range(200):
+        await queue.ask(f"a{i}", ALICE)
+    assert len(queue.begun) == 14
+    await queue.ask("b", BOB)
+    await queue.ask("c", CAROL)
+    assert queue.begun[14:] == ["b", "c"]
+
+
+async def test_a_freed_place_goes_to_the_key_that_has_least(line):
+    queue = line(4)
+    for i in range(8):
+        await queue.ask(f"a{i}", ALICE)
+    for i in range(2):
+        await queue.ask(f"b{i}", BOB)
+    assert queue.begun == ["a0", "a1", "a2", "a3"]
+    await queue.end("a0")
+    await queue.end("a1")
+    await queue.end("a2")
+    assert queue.begun[4:] == ["b0", "b1", "a4"]
+
+
+async def test_a_key_of_higher_priority_comes_first(line):
+    queue = line(1)
+    await queue.ask("a", ALICE)
+    await queue.ask("b", BOB)
+    await queue.ask("c", Claim(tenant="carol", priority=-1))
+    await queue.end("a")
+    assert queue.begun == ["a", "c"]
+
+
+async def test_priorities_order_the_requests_of_one_key_only(line):
+    queue = line(1)
+    await queue.ask("a", ALICE)
+    await queue.ask("late", ALICE, priority=5)
+    await queue.ask("soon", ALICE, priority=-5)
+    await queue.ask("b", BOB, priority=9)
+    for label in ("a", "b", "soon"):
+        await queue.end(label)
+    assert queue.begun == ["a", "b", "soon", "late"]
+
+
+async def test_a_request_for_many_sequences_waits_until_they_fit(line):
+    queue = line(4)
+    await queue.ask("a", ALICE, sequences=2)
+    await queue.ask("wide", BOB, sequences=4)
+    await queue.ask("c", CAROL)
+    assert queue.begun == ["a"]
+    await queue.end("a")
+    assert queue.begun == ["a", "wide"]
+    await queue.end("wide")
+    assert queue.begun == ["a", "wide", "c"]
+
+
+async def test_a_request_for_more_than_there_is_runs_alone(line):
+    queue = line(4)
+    await queue.ask("wide", ALICE, sequences=16)
+    assert queue.begun == ["wide"]
+    assert queue.held["wide"].places == 4
+
+
+async def test_who_leaves_the_line_makes_room(line):
+    queue = line(1)
+    await queue.ask("a", ALICE)
+    await queue.ask("gone", BOB)
+    await queue.ask("c", CAROL)
+    queue.tasks["gone"].cancel()
+    await settle()
+    await queue.end("a")
+    assert queue.begun == ["a", "c"]
+    await queue.end("c")
+    assert queue.turns._lines == {}
+
+
+async def test_who_leaves_in_the_moment_of_the_turn_gives_it_back():
+    turns = Turns(lambda: 1)
+    first = await turns.take(ALICE)
+    task = asyncio.create_task(turns.take(BOB))
+    await settle()
+    turns.give(first)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await asyncio.wait_for(turns.take(CAROL), 5)).claim == CAROL
+
+
+async def test_the_engine_is_told_to_take_a_first_request_before_a_twentieth(line):
+    queue = line(32)
+    for i in range(20):
+        await queue.ask(f"a{i}", ALICE)
+    await queue.ask("b", BOB)
+    first, last = queue.held["b"], queue.held["a19"]
+    assert first.engine_priority(400) < last.engine_priority(-400)
+    assert last.engine_priority(-400) < last.engine_priority(0)
+    assert Turn(claim=Claim()).engine_priority(7) == 7
+
+
+async def test_lines_of_keys_that_have_left_are_forgotten(line):
+    queue = line(8)
+    for i in range(100):
+        label = f"k{i}"
+        await queue.ask(label, Claim(tenant=label))
+        await queue.end(label)
+    assert queue.turns._lines == {}
