@@ -50,7 +50,9 @@ def headers(error: JarvisError) -> dict[str, str]:
     """Headers that belong to an error."""
     found = {}
     if error.status_code in (429, 503) or error.retry_after is not None:
-        found["retry-after"] = str(max(1, math.ceil(error.retry_after or RETRY_AFTER)))
+        seconds = error.retry_after or RETRY_AFTER
+        found["retry-after"] = str(max(1, math.ceil(seconds)))
+        found["retry-after-ms"] = str(math.ceil(seconds * 1000))  # OpenAI's SDKs read it first
     if isinstance(error, InvalidApiKey):
         found["www-authenticate"] = "Bearer"
     return found

@@ -43,6 +43,7 @@ class Exchange:
         engine: Name of that model's engine.
         finish_reason: Of the answer that ended last.
         prompt_tokens: Tokens of the prompt, once the engine accepted it.
+        generated: Pieces of the answer that have come, each of about one token.
         usage: Tokens counted, once the answer is whole.
         accepted_at: When the engine accepted it.
         first_token_at: When the first text came.
@@ -62,6 +63,7 @@ class Exchange:
     engine: str = ""
     finish_reason: str = ""
     prompt_tokens: int = 0
+    generated: int = 0
     usage: Usage | None = None
     accepted_at: float | None = None
     first_token_at: float | None = None
@@ -72,6 +74,13 @@ class Exchange:
     def elapsed(self) -> float:
         """Seconds since the headers had come."""
         return perf_counter() - self.started
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that it took so far."""
+        if self.usage is not None:
+            return self.usage.prompt_tokens + self.usage.completion_tokens
+        return self.prompt_tokens + self.generated
 
     def failed(self, error: JarvisError) -> None:
         """Note the error that ends it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 from attrs import field, frozen
@@ -15,6 +16,7 @@ from jarvis_core.http.auth import Keyring, Scope
 from jarvis_core.http.body import discard
 from jarvis_core.http.exchange import Exchange, Exchanges, close_after
 from jarvis_core.http.metrics import Metrics
+from jarvis_core.http.quota import Quotas
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.settings import ServerSettings
 
@@ -34,6 +36,7 @@ class Front:
         metrics: What it counts.
         keyring: Who may do what.
         exchanges: What is being answered.
+        quotas: What keys have used.
     """
 
     settings: ServerSettings
@@ -41,6 +44,7 @@ class Front:
     metrics: Metrics
     keyring: Keyring
     exchanges: Exchanges = field(factory=Exchanges)
+    quotas: Quotas = field(factory=Quotas)
 
     async def answer(
         self,
@@ -61,7 +65,7 @@ class Front:
                 try:
                     if (preflight := cors.preflight(request, self.settings.cors_origins)) is None:
                         self._admit(exchange, route)
-                        with exchange.cuttable():
+                        with exchange.cuttable(), self._metered(exchange, route):
                             response = await endpoint(exchange)
                             await discard(request, self.settings)
                     else:
@@ -80,6 +84,7 @@ class Front:
         return {
             "x-request-id": exchange.id,
             "openai-processing-ms": str(round(exchange.elapsed * 1000)),
+            **self.quotas.headers(exchange.caller),
             **cors.headers(exchange.request, self.settings.cors_origins),
         }
 
@@ -91,6 +96,18 @@ class Front:
             close_after(request)
             if route is None or not route.while_draining:
                 raise ModelUnavailable("the server is shutting down", retry_after=5)
+
+    @contextmanager
+    def _metered(self, exchange: Exchange, route: Route | None) -> Iterator[None]:
+        """Count what a request takes against the limits of its key."""
+        if route is None or not route.metered:
+            yield
+            return
+        self.quotas.enter(exchange.caller)
+        try:
+            yield
+        finally:
+            self.quotas.leave(exchange.caller, tokens=exchange.tokens)
 
     def _failure(self, exchange: Exchange, raised: Exception) -> BaseHTTPResponse:
         error = errors.from_exception(raised, request_id=exchange.id)
@@ -165,3 +182,8 @@ class Route:
     endpoint: Endpoint
     scope: Scope = Scope.USER
     while_draining: bool = False
+
+    @property
+    def metered(self) -> bool:
+        """Whether its requests count against the limits of a key."""
+        return self.method == "POST" and self.scope is Scope.USER
