@@ -11,11 +11,8 @@ import re
 from attrs import frozen
 
 from jarvis_core import (
-    Call,
-    CallParser,
     ChatRequest,
     Constraint,
-    Cursor,
     DeltaParser,
     FormatContext,
     Message,
@@ -23,22 +20,13 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     RequestError,
-    Scan,
-    TextParser,
-    arguments_object,
     developer_as_system,
-    json_text,
     left_open,
-    literal,
-    may_call_tools,
-    read_call,
-    spaces,
     text_of,
-    tojson,
 )
+from jarvis_formats.tool_call_tags import call_parser, print_call, print_result, print_tools
 
 FAMILY = "chatml"
-CALL_KEYS = frozenset({"name", "arguments", "id", "type"})
 STOP = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
 
 
@@ -86,9 +74,7 @@ class ChatML:
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that reads ``<tool_call>`` tags where the request has tools."""
-        if not may_call_tools(request):
-            return TextParser()
-        return CallParser(scan_call, markers=["<tool_call>"])
+        return call_parser(request)
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
         """None: this format cannot force a call."""
@@ -134,15 +120,6 @@ def detect(model: ModelInfo) -> bool:
     )
 
 
-def scan_call(cursor: Cursor, marker: str) -> Scan[list[Call]]:
-    """A call after its opening tag."""
-    yield from spaces(cursor)
-    text = yield from json_text(cursor, opening="{", keys=CALL_KEYS)
-    yield from spaces(cursor)
-    yield from literal(cursor, "</tool_call>")
-    return [read_call(text)]
-
-
 # -- Qwen 2.5 and plain models -----------------------------------------------------------------
 
 TOOLS_HEAD = (
@@ -162,7 +139,7 @@ def _turns_with_tools(out: PromptBuilder, request: ChatRequest, variant: Variant
     for i, message in enumerate(messages):
         is_open = left_open(request, i)
         if message.role == "tool":
-            _tool_result(out, messages, i)
+            print_result(out, messages, i, opening="<|im_start|>user", closing="<|im_end|>\n")
         elif message.role not in ("system", "user", "assistant"):
             raise RequestError(
                 f"this model has no role {message.role!r}", param=f"messages[{i}].role"
@@ -175,19 +152,17 @@ def _turns_with_tools(out: PromptBuilder, request: ChatRequest, variant: Variant
 def _system_turn(
     out: PromptBuilder, request: ChatRequest, messages: tuple[Message, ...], variant: Variant
 ) -> None:
-    tools = [tojson(tool.spec) for tool in request.tools]
     given = bool(messages) and messages[0].role == "system"
-    if not (given or tools or variant.default_system):
+    if not (given or len(request.tools) or variant.default_system):
         return
     out.scaffold("<|im_start|>system\n")
     if given:
         out.content(text_of(messages[0], param="messages[0].content"))
     else:
         out.scaffold(variant.default_system)
-    if tools:
+    if len(request.tools):
         out.scaffold("\n\n" if given or variant.default_system else "").scaffold(TOOLS_HEAD)
-        for tool in tools:
-            out.scaffold("\n").content(tool)
+        print_tools(out, request)
         out.scaffold(TOOLS_TAIL)
     out.scaffold("<|im_end|>\n")
 
@@ -198,21 +173,9 @@ def _turn(out: PromptBuilder, message: Message, index: int) -> None:
     out.scaffold(f"<|im_start|>{message.role}")
     if text or not message.tool_calls:
         out.scaffold("\n").content(text)
-    for k, call in enumerate(message.tool_calls):
-        param = f"messages[{index}].tool_calls[{k}].function.arguments"
-        arguments = tojson(arguments_object(call.arguments, param=param))
-        out.scaffold('\n<tool_call>\n{"name": "').content(call.name)
-        out.scaffold('", "arguments": ').content(arguments).scaffold("}\n</tool_call>")
-
-
-def _tool_result(out: PromptBuilder, messages: tuple[Message, ...], index: int) -> None:
-    """A result of a tool; neighbouring results share one turn of the user."""
-    if index == 0 or messages[index - 1].role != "tool":
-        out.scaffold("<|im_start|>user")
-    text = text_of(messages[index], param=f"messages[{index}].content")
-    out.scaffold("\n<tool_response>\n").content(text).scaffold("\n</tool_response>")
-    if index == len(messages) - 1 or messages[index + 1].role != "tool":
-        out.scaffold("<|im_end|>\n")
+    for k in range(len(message.tool_calls)):
+        out.scaffold("\n")
+        print_call(out, message, index, k)
 
 
 # -- SmolLM2 -----------------------------------------------------------------------------------
