@@ -40,6 +40,7 @@ async def stream(
     batches: AsyncIterable[Batch],
     encode: Callable[[Batch, float], bytes],
     last: Callable[[], bytes],
+    failure: Callable[[JarvisError], bytes] = error_event,
 ) -> None:
     """Answer with a stream of events.
 
@@ -48,9 +49,10 @@ async def stream(
         settings: For the keep-alive interval.
         headers: Headers of the answer.
         first: Events that are sent with the headers.
-        batches: What is to be sent. An error from it ends the stream with an ``error`` event.
+        batches: What is to be sent. An error from it ends the stream with ``failure``.
         encode: Turns a batch and the moment of its coming into events, possibly none.
         last: Makes the events at the end of a whole answer.
+        failure: Makes the events at the end of one that failed.
     """
     request = exchange.request
     response = Response(
@@ -71,7 +73,7 @@ async def stream(
     except Exception as raised:
         error = errors.from_exception(raised, request_id=exchange.id)
         exchange.failed(error)
-        end = error_event(error)
+        end = failure(error)
     finally:
         pulse.stop()
     await response.send(end, end_stream=True)

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from attrs import field, frozen
 
+from jarvis_core.http import sse
 from jarvis_core.structs import (
     Answer,
     Completion,
@@ -34,13 +35,17 @@ class Head:
 
     model: str
     fingerprint: str
-    id: str = field(factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    id: str
     created: int = field(factory=lambda: int(time.time()))
 
     @classmethod
-    def of(cls, model: ModelInfo) -> Head:
-        """The head of a new answer of this model."""
-        return cls(model=model.name, fingerprint=f"{model.engine}/{model.backend}")
+    def of(cls, model: ModelInfo, *, prefix: str) -> Head:
+        """The head of a new answer of this model; its id begins with ``prefix``."""
+        return cls(
+            model=model.name,
+            fingerprint=f"{model.engine}/{model.backend}",
+            id=f"{prefix}-{uuid.uuid4().hex}",
+        )
 
     def fields(self, kind: str) -> dict[str, Any]:
         """Its keys on the wire."""
@@ -54,17 +59,6 @@ class Head:
 
 
 # -- whole -----------------------------------------------------------------------------------
-
-
-def whole(head: Head, completion: Completion, *, logprobs: bool) -> bytes:
-    """The body of an answer that is not streamed."""
-    return orjson.dumps(
-        {
-            **head.fields("chat.completion"),
-            "choices": [_choice(answer, logprobs) for answer in completion.answers],
-            "usage": usage(completion.usage),
-        }
-    )
 
 
 def _choice(answer: Answer, logprobs: bool) -> dict[str, Any]:
@@ -125,16 +119,20 @@ def _token(logprob: TokenLogprob) -> dict[str, Any]:
 # -- streamed --------------------------------------------------------------------------------
 
 
-class Chunks:
-    """Writes the events of one stream.
+class ChatWriter:
+    """Writes one answer to a chat: whole, or the events of its stream.
 
     A chunk is for the most part the same as the one before: what surrounds a piece of text is
     written once for each of the ``n`` answers.
     """
 
+    failure = staticmethod(sse.error_event)
+
     def __init__(self, head: Head, *, n: int, logprobs: bool, include_usage: bool) -> None:
+        self._head = head
         self._n = n
         self._logprobs = logprobs
+        self._include_usage = include_usage
         start = orjson.dumps(head.fields("chat.completion.chunk"))[:-1] + b',"choices":['
         self._start = b"data: " + start
         # With a usage chunk to come, the other chunks say that they are not it.
@@ -143,6 +141,16 @@ class Chunks:
             b'%b{"index":%d,"delta":{"content":' % (self._start, index) for index in range(n)
         ]
         self._after_text = b'},"logprobs":null,"finish_reason":null}' + self._end
+
+    def whole(self, completion: Completion) -> bytes:
+        """The body of an answer that is not streamed."""
+        return orjson.dumps(
+            {
+                **self._head.fields("chat.completion"),
+                "choices": [_choice(answer, self._logprobs) for answer in completion.answers],
+                "usage": usage(completion.usage),
+            }
+        )
 
     def opening(self) -> bytes:
         """The first chunk of each answer, with the role."""
@@ -169,9 +177,11 @@ class Chunks:
             return self._before_text[delta.index] + text + self._after_text
         return self._other(delta)
 
-    def usage(self, counted: Usage) -> bytes:
-        """The chunk that has the usage and no choices."""
-        return b'%b],"usage":%b}\n\n' % (self._start, orjson.dumps(usage(counted)))
+    def closing(self, counted: Usage) -> bytes:
+        """The chunk that has the usage and no choices, if it is wanted, and the end."""
+        if not self._include_usage:
+            return sse.DONE
+        return b'%b],"usage":%b}\n\n%b' % (self._start, orjson.dumps(usage(counted)), sse.DONE)
 
     def _other(self, delta: Delta) -> bytes:
         fields: dict[str, Any] = {}

@@ -140,6 +140,11 @@ class ParameterTable(Mapping[str, Parameter]):
         return ", ".join(plain)
 
 
+def ignored_header(ignored: str) -> dict[str, str]:
+    """The header that lists unknown names, if there are any."""
+    return {IGNORED_HEADER: ignored} if ignored else {}
+
+
 def unsupported(name: str, model: ModelInfo, why: str = "") -> UnsupportedParameter:
     """The error for a parameter that this model cannot honour."""
     reason = f": {why}" if why else ""

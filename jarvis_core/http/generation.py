@@ -1,0 +1,183 @@
+"""The way of every request that generates text: lease a model, ask it, write what comes.
+
+Chats, completions and whatever else generates differ in what they read and write, not in this: a
+whole answer and a stream are made of the same deltas, fail alike, are timed and counted alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from time import perf_counter
+from typing import Protocol
+
+from attrs import field, frozen
+
+from jarvis_core.chat import Fold
+from jarvis_core.errors import DeadlineExceeded, EngineError, JarvisError
+from jarvis_core.host.calls import StreamRequest
+from jarvis_core.http import sse
+from jarvis_core.http.exchange import Exchange
+from jarvis_core.http.front import Front
+from jarvis_core.http.metrics import Distribution
+from jarvis_core.http.responses import Response, json
+from jarvis_core.models.lease import LeasedStream
+from jarvis_core.structs import Completion, Delta, ModelInfo, Usage
+
+
+class Writer(Protocol):
+    """Writes one answer as an endpoint's clients expect it, either whole or as events."""
+
+    def whole(self, completion: Completion) -> bytes:
+        """The body of an answer that is not streamed: JSON."""
+        ...
+
+    def opening(self) -> bytes:
+        """The events that come with the headers, before any text."""
+        ...
+
+    def batch(self, deltas: Sequence[Delta]) -> bytes:
+        """The events of some deltas, possibly none."""
+        ...
+
+    def closing(self, usage: Usage) -> bytes:
+        """The events at the end of a stream that came whole."""
+        ...
+
+    def failure(self, error: JarvisError) -> bytes:
+        """The events at the end of a stream that failed."""
+        ...
+
+
+@frozen(kw_only=True)
+class Asked:
+    """What an endpoint asks of a model.
+
+    Attributes:
+        request: What goes to the engine host.
+        writer: Writes its answer.
+        headers: Headers of this answer alone.
+    """
+
+    request: StreamRequest
+    writer: Writer
+    headers: Mapping[str, str] = field(factory=dict)
+
+
+async def answer(
+    front: Front,
+    exchange: Exchange,
+    *,
+    model: str,
+    streamed: bool,
+    ask: Callable[[ModelInfo], Asked],
+) -> Response | None:
+    """Answer with generated text: a response, or None once a stream was sent.
+
+    Args:
+        front: The front door.
+        exchange: The request.
+        model: The name that the client asked for.
+        streamed: Whether events are wanted.
+        ask: Makes the engine's request for the loaded model; what it raises is the answer.
+    """
+    exchange.model = front.catalogue.status(model).name
+    async with (
+        deadline(front.settings.request_timeout) as timeout,
+        front.catalogue.lease(model) as lease,
+    ):
+        info = lease.info
+        exchange.engine = info.engine
+        asked = ask(info)
+        stream = await lease.stream(asked.request, request_id=exchange.id)
+        async with aclosing(stream):
+            exchange.accepted_at = perf_counter()
+            exchange.prompt_tokens = stream.prompt_tokens
+            accepted = _Accepted(
+                exchange=exchange,
+                asked=asked,
+                stream=stream,
+                gaps=front.metrics.inter_token.of(exchange.model, info.engine),
+            )
+            if not streamed:
+                return await accepted.answer_whole()
+            timeout.reschedule(None)  # a stream may go on for as long as it is read
+            await accepted.answer_streamed(front)
+            return None
+
+
+@asynccontextmanager
+async def deadline(seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    """Raise ``DeadlineExceeded`` when the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds) as timeout:
+            yield timeout
+    except TimeoutError:
+        raise DeadlineExceeded(f"the answer took longer than {seconds:g} seconds") from None
+
+
+@frozen(kw_only=True)
+class _Accepted:
+    """A request that the engine has accepted.
+
+    Attributes:
+        exchange: The HTTP side.
+        asked: What was asked, and how to write the answer.
+        stream: The answer.
+        gaps: Where the times between tokens are counted.
+    """
+
+    exchange: Exchange
+    asked: Asked
+    stream: LeasedStream
+    gaps: Distribution
+
+    async def answer_whole(self) -> Response:
+        """One JSON body."""
+        fold, previous = Fold(), 0.0
+        async for batch in self.stream:
+            now = perf_counter()
+            self._note(batch, now, previous)
+            previous = now
+            for delta in batch:
+                fold.add(delta)
+        return json(self.asked.writer.whole(fold.completion()), headers=self.asked.headers)
+
+    async def answer_streamed(self, front: Front) -> None:
+        """Events, as they come."""
+        exchange, writer, previous = self.exchange, self.asked.writer, 0.0
+
+        def encode(batch: Sequence[Delta], now: float) -> bytes:
+            nonlocal previous
+            self._note(batch, now, previous)
+            previous = now
+            return writer.batch(batch)
+
+        def last() -> bytes:
+            if exchange.usage is None:
+                raise EngineError("the answer ended without a count of its tokens")
+            return writer.closing(exchange.usage)
+
+        await sse.stream(
+            exchange,
+            front.settings,
+            headers={**front.headers(exchange), **self.asked.headers},
+            first=writer.opening(),
+            batches=self.stream,
+            encode=encode,
+            last=last,
+            failure=writer.failure,
+        )
+
+    def _note(self, batch: Sequence[Delta], now: float, previous: float) -> None:
+        """Count a batch that came now, after one that came at ``previous``."""
+        exchange = self.exchange
+        exchange.generated += len(batch)
+        if exchange.first_token_at is None:
+            exchange.first_token_at = now
+        else:
+            self.gaps.observe((now - previous) / len(batch), len(batch))
+        if (usage := batch[-1].usage) is not None:
+            exchange.usage = usage
+            exchange.finish_reason = batch[-1].finish_reason or ""
