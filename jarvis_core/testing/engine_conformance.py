@@ -13,10 +13,11 @@ A plugin's test file::
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from attrs import evolve, fields
 
@@ -24,6 +25,7 @@ from jarvis_core.errors import ContextLengthExceeded, JarvisError, RequestError
 from jarvis_core.interfaces import Engine
 from jarvis_core.rendering import PromptBuilder
 from jarvis_core.structs import (
+    Constraint,
     EngineOutput,
     GenerationRequest,
     Prompt,
@@ -326,6 +328,122 @@ class EngineConformance:
         for logprob in found:
             check_logprob(logprob)
 
+    # -- constraints -----------------------------------------------------------------------
+
+    async def test_a_choice_is_one_of_its_strings(self, engine: Engine) -> None:
+        self.enforces(engine, "choice")
+        choices = ["purple", "crimson", 'a "quoted" one\n']
+        for wild in (0.0, 5.0):
+            outputs = await self.constrained(
+                engine, "choice", choices, temperature=wild, max_tokens=40
+            )
+            assert text_of(outputs) in choices
+            assert outputs[-1].finish_reason == "stop"
+
+    async def test_text_matches_its_regex_whatever_is_asked_for_beside(
+        self, engine: Engine
+    ) -> None:
+        self.enforces(engine, "regex")
+        pattern = r"[A-F]{4}/\d{2}\."
+        asked = {"ignore_eos": True, "min_tokens": 20, "stop": ("\x00",), "temperature": 1.5}
+        known = engine.info.capabilities.parameters
+        named = {k: v for k, v in asked.items() if k in known}
+        for changes in ({}, named):
+            outputs = await self.constrained(
+                engine, "regex", pattern, **{"max_tokens": 40, **changes}
+            )
+            assert re.fullmatch(pattern, text_of(outputs))
+            assert outputs[-1].finish_reason == "stop"
+
+    async def test_json_obeys_its_schema(self, engine: Engine) -> None:
+        self.enforces(engine, "json_schema")
+        schema = {
+            "type": "object",
+            "properties": {
+                "colour": {"enum": ["purple", "crimson"]},
+                "count": {"type": "integer", "minimum": 1, "maximum": 9},
+            },
+            "required": ["colour", "count"],
+            "additionalProperties": False,
+        }
+        outputs = await self.constrained(engine, "json_schema", schema, max_tokens=200)
+        found = json.loads(text_of(outputs))
+
+        assert list(found) == ["colour", "count"]
+        assert found["colour"] in ("purple", "crimson")
+        assert 1 <= found["count"] <= 9
+        assert outputs[-1].finish_reason == "stop"
+
+    async def test_a_lark_grammar_is_followed_and_may_hold_a_json_schema(
+        self, engine: Engine
+    ) -> None:
+        self.enforces(engine, "lark")
+        grammar = 'start: "<call>" arguments "</call>"\narguments: %json {"const": [1, "two"]}\n'
+        outputs = await self.constrained(engine, "lark", grammar, max_tokens=100)
+        call = re.fullmatch(r"<call>(.*)</call>", text_of(outputs), re.DOTALL)
+
+        assert call
+        assert json.loads(call[1]) == [1, "two"]
+        assert outputs[-1].finish_reason == "stop"
+
+    async def test_a_lark_grammar_names_control_tokens_in_angle_brackets(
+        self, engine: Engine
+    ) -> None:
+        self.enforces(engine, "lark")
+        named = [t for t in engine.info.control_tokens if re.fullmatch(r"<[^<>\s\[]+>", t)]
+        control = [t for t in named if t != engine.info.eos_token][-1]
+        outputs = await self.constrained(engine, "lark", f'start: "a" {control} "b"', max_tokens=9)
+        (control_id,) = await engine.tokenize(PromptBuilder().scaffold(control).build())
+
+        if outputs[-1].finish_reason == "stop" and control_id not in ids_of(outputs):
+            assert text_of(outputs) == "a"  # it ends generation too
+        else:
+            assert text_of(outputs) == f"a{control}b"
+            assert ids_of(outputs).count(control_id) == 1
+
+    async def test_max_tokens_end_constrained_text_too(self, engine: Engine) -> None:
+        self.enforces(engine, "regex")
+        outputs = await self.constrained(engine, "regex", "(ab){50}", max_tokens=3)
+
+        assert ("ab" * 50).startswith(text_of(outputs))
+        assert outputs[-1].finish_reason == "length"
+        assert usage_of(outputs).completion_tokens == 3
+
+    async def test_constraints_of_some_do_not_touch_the_others(self, engine: Engine) -> None:
+        self.enforces(engine, "regex")
+        free = text_of(await self.run(engine, max_tokens=6))
+        *answers, _ = await asyncio.gather(
+            *(self.run(engine, max_tokens=6) for _ in range(3)),
+            self.constrained(engine, "regex", "x{6}", max_tokens=9),
+        )
+
+        assert {text_of(outputs) for outputs in answers} == {free}
+
+    async def test_each_of_n_continuations_obeys_the_constraint(self, engine: Engine) -> None:
+        self.enforces(engine, "regex")
+        self.needs(engine, "n", "temperature")
+        outputs = await self.constrained(
+            engine, "regex", "[a-z]{3}=[0-9]", n=3, temperature=2.0, max_tokens=20
+        )
+
+        texts = [text_of(outputs, index) for index in range(3)]
+        assert all(re.fullmatch("[a-z]{3}=[0-9]", text) for text in texts), texts
+
+    async def test_constraints_that_cannot_be_enforced_are_refused_with_the_reason(
+        self, engine: Engine
+    ) -> None:
+        bad = {
+            "json_schema": ['{"not": {"type": "string"}}', "not"],
+            "regex": ["a(b", "regular expression"],
+            "choice": ["[]", "choice"],
+            "lark": ["start: nowhere", "nowhere"],
+        }
+        for kind in sorted(engine.info.capabilities.constraints & bad.keys()):
+            value, named = bad[kind]
+            constraint = Constraint(kind=cast(Any, kind), value=value)
+            error = await self.refused(engine, RequestError, constraint=constraint)
+            assert named in error.message
+
     # -- for the tests ---------------------------------------------------------------------
 
     def request(self, **changes: Any) -> GenerationRequest:
@@ -356,6 +474,21 @@ class EngineConformance:
             # An engine tells nobody when it becomes idle; its numbers are all there is.
             while (s := engine.stats()).running or s.waiting or s.kv_used:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+
+    async def constrained(
+        self, engine: Engine, kind: str, value: Any, **changes: Any
+    ) -> list[EngineOutput]:
+        """All outputs of a request with a constraint."""
+        text = value if isinstance(value, str) else json.dumps(value)
+        constraint = Constraint(kind=cast(Any, kind), value=text)
+        return await self.run(engine, constraint=constraint, **changes)
+
+    def enforces(self, engine: Engine, kind: str) -> None:
+        """Skip a test of constraints that the engine does not declare."""
+        import pytest
+
+        if kind not in engine.info.capabilities.constraints:
+            pytest.skip(f"not declared: {kind}")
 
     def needs(self, engine: Engine, *parameters: str) -> None:
         """Skip a test of parameters that the engine does not declare."""

@@ -9,6 +9,7 @@ from jarvis_core import Capabilities, Engine, EngineType, ModelSpec, hookimpl
 from jarvis_llamacpp.settings import LlamaCppSettings
 
 CAPABILITIES = Capabilities(
+    constraints=frozenset({"choice", "json_schema", "lark", "regex"}),
     parameters=frozenset(
         {
             "cache_salt",
@@ -30,7 +31,7 @@ CAPABILITIES = Capabilities(
             "top_k",
             "top_p",
         }
-    )
+    ),
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from llguidance import LLMatcher
 
 from jarvis_core import (
     Capabilities,
@@ -23,6 +24,7 @@ from jarvis_core import (
     RequestError,
     Usage,
 )
+from jarvis_llamacpp.constraint import ConstraintCompiler
 from jarvis_llamacpp.context import DecodeError, LlamaContext
 from jarvis_llamacpp.deep_stack import run_with_stack
 from jarvis_llamacpp.job import Continuation, Job
@@ -54,6 +56,7 @@ class LlamaCppEngine:
         self._model = model
         self._runner = runner
         self._tokenizer = tokenizer
+        self._constraints = ConstraintCompiler(model.vocabulary)
         self._texts = read_pieces(model.vocabulary.pieces)
         self._long_texts = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._closing: asyncio.Future[None] | None = None
@@ -69,6 +72,9 @@ class LlamaCppEngine:
         check_params(request.sampling, self._info.vocab_size)
         if request.n < 1:
             raise RequestError(f"n is {request.n}, it must be at least 1", param="n")
+        grammar = None
+        if request.constraint is not None:
+            grammar = await self._constraints.compile(request.constraint)
         ids = await self.tokenize(request.prompt)
         most = self._most_tokens(len(ids), request.sampling.max_tokens)
         if most == len(ids):
@@ -80,7 +86,7 @@ class LlamaCppEngine:
                     index=index, finish_reason="length", usage=usage if last else None
                 )
             return
-        job = self._make_job(request, ids, most)
+        job = self._make_job(request, ids, most, grammar)
         self._runner.submit(job)
         try:
             yield EngineOutput(prompt_tokens=len(ids))
@@ -118,6 +124,7 @@ class LlamaCppEngine:
     def _close(self) -> None:
         self._runner.close()
         self._long_texts.shutdown()
+        self._constraints.close()
         self._model.close()
 
     def _most_tokens(self, prompt_tokens: int, max_tokens: int | None) -> int:
@@ -140,7 +147,9 @@ class LlamaCppEngine:
             param="messages",
         )
 
-    def _make_job(self, request: GenerationRequest, ids: list[int], most: int) -> Job:
+    def _make_job(
+        self, request: GenerationRequest, ids: list[int], most: int, grammar: LLMatcher | None
+    ) -> Job:
         sampling, vocabulary = request.sampling, self._model.vocabulary
         job = Job(request=request, reply=Reply(asyncio.get_running_loop()), open=request.n)
         end_ids = frozenset(sampling.stop_token_ids)
@@ -149,6 +158,9 @@ class LlamaCppEngine:
         blocked = vocabulary.end_ids | end_ids
         for index in range(request.n):
             sampler = Sampler(sampling, prompt=ids, end_ids=blocked, index=index)
+            matcher = None
+            if grammar is not None:
+                matcher = self._constraints.matcher(grammar, ignore_eos=sampling.ignore_eos)
             tokens = np.empty(most, np.int32)
             tokens[: len(ids)] = ids
             job.continuations.append(
@@ -164,9 +176,10 @@ class LlamaCppEngine:
                     stride=1 if sampling.seed is None else ALIGNMENT,
                     end_ids=end_ids,
                     min_tokens=sampling.min_tokens,
-                    greedy=sampler.plain and request.logprobs is None,
+                    greedy=sampler.plain and request.logprobs is None and matcher is None,
                     sampler=sampler,
                     text=TextStream(vocabulary.pieces, self._texts, sampling.stop),
+                    matcher=matcher,
                 )
             )
         return job
@@ -233,6 +246,7 @@ def _model_info(
         bos_token=vocabulary.text(vocabulary.bos_id),
         eos_token=vocabulary.text(vocabulary.eos_id),
         control_tokens=tuple(vocabulary.controls),
+        control_token_ids=tuple(vocabulary.controls.values()),
         vocab_size=vocabulary.size,
         memory_bytes=loaded.weights_bytes + plan.kv_bytes + plan.compute_bytes,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import define, field
 
 from jarvis_core import GenerationRequest, TokenLogprob, Usage
+from jarvis_llamacpp.matcher import Matcher
 from jarvis_llamacpp.reply import Reply
 from jarvis_llamacpp.sampler import Sampler
 from jarvis_llamacpp.sequence import Sequence
@@ -24,6 +25,7 @@ class Continuation(Sequence):
         greedy: Whether its tokens are the likeliest ones and nothing else is asked for.
         sampler: Chooses its tokens.
         text: Turns its tokens into text.
+        matcher: Keeps its text to a constraint, if there is one.
         finished: Whether its last output was sent.
         unsent: Ids of tokens whose text is held back.
         unsent_logprobs: Theirs, if they were asked for.
@@ -37,6 +39,7 @@ class Continuation(Sequence):
     greedy: bool
     sampler: Sampler
     text: TextStream
+    matcher: Matcher | None = None
     finished: bool = False
     unsent: list[int] = field(factory=list)
     unsent_logprobs: list[TokenLogprob] = field(factory=list)

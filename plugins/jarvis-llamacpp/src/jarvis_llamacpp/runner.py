@@ -251,12 +251,18 @@ class Runner:
 
     def _choose(self, continuation: Continuation, row: Row) -> None:
         wanted = continuation.job.request.logprobs
-        if wanted is None:
-            self._take(continuation, continuation.sampler.choose(row))
+        reader = None if wanted is None else LogprobReader(row, wanted, self._vocabulary)
+        sampler, matcher = continuation.sampler, continuation.matcher
+        token: int | None
+        if matcher is None:
+            token = sampler.choose(row)
+        else:
+            token = matcher.choose(row, sampler.choose, greedy=sampler.plain)
+        if token is None:
+            self._emit(continuation, continuation.text.finish(), "stop")
             return
-        reader = LogprobReader(row, wanted, self._vocabulary)
-        token = continuation.sampler.choose(row)
-        continuation.unsent_logprobs.append(reader.of(token))
+        if reader is not None:
+            continuation.unsent_logprobs.append(reader.of(token))
         self._take(continuation, token)
 
     def _take(self, continuation: Continuation, token: int) -> None:
@@ -274,6 +280,9 @@ class Runner:
             generated = continuation.length - continuation.prompt_length
             text = stream.add(token, may_stop=generated > continuation.min_tokens)
             if stream.stopped:
+                reason = "stop"
+            elif continuation.matcher is not None and continuation.matcher.complete:
+                text += stream.finish()
                 reason = "stop"
             elif continuation.length >= continuation.most:
                 text += stream.finish()
