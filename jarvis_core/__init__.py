@@ -26,6 +26,14 @@ from jarvis_core.errors import (
     StateConflict,
     UnsupportedParameter,
 )
+from jarvis_core.grammar import (
+    CallArguments,
+    CallName,
+    CallPattern,
+    CallSyntax,
+    Grammar,
+    calls_are_constrained,
+)
 from jarvis_core.hookspecs import hookimpl
 from jarvis_core.interfaces import (
     ChatFormat,
@@ -46,6 +54,7 @@ from jarvis_core.parsing import (
     read_call,
     read_calls,
 )
+from jarvis_core.reasoning import ReasoningParser, continues_reasoning, thinking_wanted
 from jarvis_core.rendering import (
     Control,
     PromptBuilder,
@@ -106,7 +115,11 @@ __all__ = [
     "Answer",
     "BodyTooLarge",
     "Call",
+    "CallArguments",
+    "CallName",
     "CallParser",
+    "CallPattern",
+    "CallSyntax",
     "Capabilities",
     "ChatFormat",
     "ChatRequest",
@@ -131,6 +144,7 @@ __all__ = [
     "FinishReason",
     "FormatContext",
     "GenerationRequest",
+    "Grammar",
     "InsufficientMemory",
     "InvalidApiKey",
     "JarvisError",
@@ -155,6 +169,7 @@ __all__ = [
     "QueueFull",
     "Ranking",
     "RateLimited",
+    "ReasoningParser",
     "RequestError",
     "Reranker",
     "SamplingParams",
@@ -177,6 +192,8 @@ __all__ = [
     "UnsupportedParameter",
     "Usage",
     "arguments_object",
+    "calls_are_constrained",
+    "continues_reasoning",
     "developer_as_system",
     "hookimpl",
     "json_text",
@@ -191,5 +208,6 @@ __all__ = [
     "setting",
     "spaces",
     "text_of",
+    "thinking_wanted",
     "tojson",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jarvis_core.json_scan import JsonScanner, json_items, json_members
 from jarvis_core.scanning import Cursor, Mismatch, Scan
@@ -161,8 +161,9 @@ class MarkerSearch:
 class CallParser:
     """A ``DeltaParser`` for answers in which tool calls are marked.
 
-    A call is sent when it is complete. What looks like one and is not comes back as content, and
-    so does a call that is never completed. White space next to a call is glue and is not sent.
+    A call is sent when it is complete, or in the pieces that its scan yields. What looks like one
+    and is not comes back as content, and so does a call that is never completed. White space next
+    to a call is glue and is not sent.
     """
 
     def __init__(
@@ -172,6 +173,7 @@ class CallParser:
         markers: Iterable[str],
         bare: str = "",
         glue: str = " \t\r\n",
+        make_id: Callable[[int, str], str] | None = None,
     ) -> None:
         """Parse one answer.
 
@@ -181,11 +183,14 @@ class CallParser:
             bare: Characters that begin a call without a marker where the answer begins, or right
                 after a call. The marker is then the empty string.
             glue: Characters that may stand between two calls and mean nothing.
+            make_id: Makes the identifier of a call that has none, from its place in the answer and
+                its name; None leaves it to the core.
         """
         self._scan = scan
         self._search = MarkerSearch(markers)
         self._bare = bare
         self._glue = glue
+        self._make_id = make_id
         self._step = self._at_edge
         self._gap: list[str] = []
         self._calls = 0
@@ -193,6 +198,7 @@ class CallParser:
         self._marker = ""
         self._raw: list[str] = []
         self._cursor = Cursor()
+        self._begun = 0  # calls of the scan at hand of which something was sent
         self._reading: Scan[Sequence[Call]] | None = None
 
     def feed(self, text: str) -> Iterable[Delta]:
@@ -207,7 +213,7 @@ class CallParser:
         self._out = []
         rest = self._search.finish()
         if self._reading is not None:
-            rest = self._marker + "".join(self._raw)
+            rest = "" if self._begun else self._marker + "".join(self._raw)
         gap = "".join(self._gap)
         if rest or not self._calls or gap.strip():
             self._say(gap + rest)
@@ -235,28 +241,35 @@ class CallParser:
         return after if marker is None else self._begin(marker, after)
 
     def _begin(self, marker: str, rest: str) -> str:
-        self._marker, self._raw, self._cursor = marker, [], Cursor()
+        self._marker, self._raw, self._cursor, self._begun = marker, [], Cursor(), 0
         self._reading = self._scan(self._cursor, marker)
         self._step = self._in_call
         return rest
 
     def _in_call(self, text: str) -> str:
         assert self._reading is not None
-        self._cursor.text, self._cursor.pos = text, 0
+        self._cursor.text, self._cursor.pos, sent = text, 0, 0
         try:
-            next(self._reading)
+            while (piece := next(self._reading)) is not None:
+                self._raw, sent = [], self._cursor.pos
+                self._send_piece(piece)
         except StopIteration as end:
             self._reading = None
             self._gap.clear()
             self._step = self._at_edge
+            self._calls += self._begun
             self._send(end.value)
             return text[self._cursor.pos :]
         except Mismatch:
             self._reading = None
-            raw = "".join(self._raw) + text
+            raw = "".join(self._raw) + text[sent:]
+            if self._begun:
+                self._calls += self._begun
+                self._step = self._in_text
+                return raw
             self._leave_edge(self._marker or raw[0])
             return raw if self._marker else raw[1:]
-        self._raw.append(text)
+        self._raw.append(text[sent:])
         return ""
 
     def _leave_edge(self, text: str) -> None:
@@ -270,8 +283,21 @@ class CallParser:
 
     def _send(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            piece = ToolCallDelta(
-                index=self._calls, id=call.id, name=call.name, arguments=call.arguments
+            self._out.append(
+                self._piece(
+                    ToolCallDelta(index=0, id=call.id, name=call.name, arguments=call.arguments)
+                )
             )
-            self._out.append(Delta(tool_calls=(piece,)))
             self._calls += 1
+
+    def _send_piece(self, piece: ToolCallDelta) -> None:
+        self._begun = max(self._begun, piece.index + 1)
+        self._gap.clear()
+        self._out.append(self._piece(piece))
+
+    def _piece(self, piece: ToolCallDelta) -> Delta:
+        """A piece of a call, numbered within the whole answer."""
+        index, call_id = self._calls + piece.index, piece.id
+        if piece.name is not None and call_id is None and self._make_id is not None:
+            call_id = self._make_id(index, piece.name)
+        return Delta(tool_calls=(evolve(piece, index=index, id=call_id),))

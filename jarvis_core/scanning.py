@@ -1,7 +1,8 @@
 """Scans: small readers of text that arrives in pieces, put together to tell what a tool call is.
 
-A scan is a generator that reads from a ``Cursor``, yields wherever the text has run out, and
-returns what it read. It raises ``Mismatch`` as soon as the text cannot be what it looks for::
+A scan is a generator that reads from a ``Cursor``, yields None wherever the text has run out, and
+returns what it read. It may also yield pieces of a call as soon as they are certain. It raises
+``Mismatch`` as soon as the text cannot be what it looks for::
 
     def scan_call(cursor: Cursor, marker: str) -> Scan[list[Call]]:
         yield from spaces(cursor)
@@ -22,9 +23,10 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from jarvis_core.json_scan import JsonScanner
+from jarvis_core.structs import ToolCallDelta
 
 T = TypeVar("T")
-Scan = Generator[None, None, T]
+Scan = Generator[ToolCallDelta | None, None, T]
 
 _SPACES = re.compile(r"[ \t\r\n]*")
 
@@ -57,7 +59,7 @@ class Cursor:
 def peek(cursor: Cursor) -> Scan[str]:
     """The next character, which is not consumed."""
     while cursor.empty:
-        yield
+        yield None
     return cursor.text[cursor.pos]
 
 
@@ -80,7 +82,7 @@ def run_of(cursor: Cursor, pattern: re.Pattern[str]) -> Scan[str]:
             pieces.append(cursor.text[start : cursor.pos])
         if not cursor.empty:
             return "".join(pieces)
-        yield
+        yield None
 
 
 def literal(cursor: Cursor, *options: str) -> Scan[str]:
@@ -122,4 +124,4 @@ def json_text(
             raise Mismatch
         if scanner.done:
             return "".join(pieces)
-        yield
+        yield None

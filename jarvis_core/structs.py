@@ -583,9 +583,11 @@ class ModelInfo:
         bos_token: Text of the begin-of-sequence token.
         eos_token: Text of the end-of-sequence token.
         control_tokens: Texts that its tokenizer takes for control tokens.
+        control_token_ids: Their ids, in the same order; empty where they are not known.
         vocab_size: Token ids are below this.
         adapters: Names of the LoRA adapters that a request may choose.
         memory_bytes: Bytes that the loaded model occupies, as far as the engine knows.
+        max_num_seqs: Sequences that are computed at the same time; 0 where that is not known.
     """
 
     name: str
@@ -600,9 +602,11 @@ class ModelInfo:
     bos_token: str | None = None
     eos_token: str | None = None
     control_tokens: tuple[str, ...] = ()
+    control_token_ids: tuple[int, ...] = ()
     vocab_size: int = 0
     adapters: tuple[str, ...] = ()
     memory_bytes: int | None = None
+    max_num_seqs: int = 0
 
 
 @frozen(kw_only=True)

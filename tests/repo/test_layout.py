@@ -22,8 +22,9 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("*/*/pyproject.toml"))
 LAYERS = (
     {"structs"},
     {"errors"},
-    {"rendering", "json_scan", "scanning", "parsing"},
+    {"rendering", "json_scan", "json_schema", "scanning", "parsing", "grammar"},
     {"interfaces"},
+    {"reasoning"},
     {"hookspecs"},
     {"stopping", "template"},
     {"plugins"},
