@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
 
@@ -76,7 +76,12 @@ class Keyring:
         """Whether requests need a key."""
         return bool(self._of_variables) or self._file is not None
 
-    def keys(self) -> Iterable[KeyConfig]:
+    @property
+    def shared(self) -> bool:
+        """Whether there are several keys."""
+        return len(self.keys()) > 1
+
+    def keys(self) -> Sequence[KeyConfig]:
         """Every key that is known now."""
         return [*self._of_variables, *(self._file.keys() if self._file else ())]
 

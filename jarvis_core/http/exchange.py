@@ -45,6 +45,7 @@ class Exchange:
         prompt_tokens: Tokens of the prompt, once the engine accepted it.
         generated: Pieces of the answer that have come, each of about one token.
         usage: Tokens counted, once the answer is whole.
+        queued: Seconds that it waited for its turn.
         accepted_at: When the engine accepted it.
         first_token_at: When the first text came.
         task: What answers it.
@@ -65,6 +66,7 @@ class Exchange:
     prompt_tokens: int = 0
     generated: int = 0
     usage: Usage | None = None
+    queued: float = 0.0
     accepted_at: float | None = None
     first_token_at: float | None = None
     task: asyncio.Task[None] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 
 import structlog
 from attrs import field, frozen
@@ -18,6 +18,8 @@ from jarvis_core.http.exchange import Exchange, Exchanges, close_after
 from jarvis_core.http.metrics import Metrics
 from jarvis_core.http.quota import Quotas
 from jarvis_core.models.catalogue import Catalogue
+from jarvis_core.models.lease import Lease
+from jarvis_core.models.turns import NOBODY, Claim
 from jarvis_core.settings import ServerSettings
 
 _log = structlog.stdlib.get_logger("jarvis.request")
@@ -45,6 +47,13 @@ class Front:
     keyring: Keyring
     exchanges: Exchanges = field(factory=Exchanges)
     quotas: Quotas = field(factory=Quotas)
+
+    def lease(self, exchange: Exchange, model: str) -> AbstractAsyncContextManager[Lease]:
+        """Hold a model for a request, in the name of its key; see ``Catalogue.lease``."""
+        key, claim = exchange.caller.key, NOBODY
+        if key is not None:
+            claim = Claim(tenant=key.name, priority=key.priority, shared=self.keyring.shared)
+        return self.catalogue.lease(model, claim)
 
     async def answer(
         self,
@@ -146,6 +155,7 @@ def _details(exchange: Exchange) -> Mapping[str, object]:
         details["model"] = exchange.model
     if exchange.accepted_at is not None:
         details["accepted_ms"] = round((exchange.accepted_at - exchange.started) * 1000, 1)
+        details["queued_ms"] = round(exchange.queued * 1000, 1)
         details["prompt_tokens"] = exchange.prompt_tokens
     if exchange.first_token_at is not None:
         details["first_token_ms"] = round((exchange.first_token_at - exchange.started) * 1000, 1)

@@ -85,12 +85,13 @@ async def answer(
     exchange.model = front.catalogue.status(model).name
     async with (
         deadline(front.settings.request_timeout) as timeout,
-        front.catalogue.lease(model) as lease,
+        front.lease(exchange, model) as lease,
     ):
         info = lease.info
         exchange.engine = info.engine
         asked = ask(info)
         stream = await lease.stream(asked.request, request_id=exchange.id)
+        exchange.queued = lease.queued
         async with aclosing(stream):
             exchange.accepted_at = perf_counter()
             exchange.prompt_tokens = stream.prompt_tokens

@@ -122,6 +122,9 @@ class Metrics:
             "prompt_tokens_cached", "Tokens of prompts found in a prefix cache.", *_MODEL
         )
         self._generated = counter("generation_tokens", "Tokens generated.", *_MODEL)
+        self._queue_time = histogram(
+            "request_queue_time_seconds", "Seconds until a request had its turn.", SECONDS
+        )
         self._first_token = histogram(
             "time_to_first_token_seconds", "Seconds until the first text.", SECONDS
         )
@@ -152,6 +155,7 @@ class Metrics:
             *model, exchange.route, exchange.outcome, exchange.finish_reason
         ).inc()
         self._prompt.labels(*model).inc(exchange.prompt_tokens)
+        self._queue_time.of(*model).observe(exchange.queued)
         if exchange.first_token_at is not None:
             self._first_token.of(*model).observe(exchange.first_token_at - exchange.started)
         if exchange.usage is not None:

@@ -11,6 +11,7 @@ from jarvis_core.models.events import ModelEvent
 from jarvis_core.models.lease import Lease
 from jarvis_core.models.model import Model
 from jarvis_core.models.status import ModelState, ModelStatus
+from jarvis_core.models.turns import NOBODY, Claim
 from jarvis_core.settings import ModelConfig, ServerSettings
 
 
@@ -73,8 +74,12 @@ class Catalogue:
         return all(model.healthy for model in self._models.values() if model.wanted)
 
     @asynccontextmanager
-    async def lease(self, name: str) -> AsyncIterator[Lease]:
+    async def lease(self, name: str, claim: Claim = NOBODY) -> AsyncIterator[Lease]:
         """Hold a loaded model for one request; loads it if it is cold.
+
+        Args:
+            name: Of a model, an alias or an adapter.
+            claim: Who asks.
 
         Raises:
             ModelNotFound: No model, alias or adapter has that name.
@@ -84,7 +89,7 @@ class Catalogue:
             EngineError: The same.
         """
         model = self._find(name)
-        lease = Lease(model, adapter=name if name in self._adapters else None)
+        lease = Lease(model, name if name in self._adapters else None, claim)
         try:
             await model.loaded()
             yield lease

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from time import perf_counter
 
 from attrs import evolve
 
@@ -13,7 +15,8 @@ from jarvis_core.host.stream import HostStream
 from jarvis_core.models.model import Model
 from jarvis_core.models.status import ModelStatus
 from jarvis_core.models.suspects import Ticket
-from jarvis_core.structs import Delta, ModelInfo
+from jarvis_core.models.turns import NOBODY, Claim, Turn
+from jarvis_core.structs import CompletionRequest, Delta, ModelInfo
 
 
 class Lease:
@@ -25,12 +28,16 @@ class Lease:
     Attributes:
         model: The model.
         adapter: Name of the LoRA adapter that the client asked for.
+        claim: Who asks.
+        queued: Seconds that the request waited here for its turn.
     """
 
-    def __init__(self, model: Model, adapter: str | None = None) -> None:
-        model.enter()
+    def __init__(self, model: Model, adapter: str | None = None, claim: Claim = NOBODY) -> None:
+        model.enter(claim)
         self.model = model
         self.adapter = adapter
+        self.claim = claim
+        self.queued = 0.0
         self._waiting = True
         self._released = False
 
@@ -59,15 +66,42 @@ class Lease:
             EngineError: The host or its engine failed.
         """
         check_task(request, self.info)
-        request = evolve(request, adapter=self.adapter)
+        request = evolve(request, adapter=self.adapter, cache_salt=self._salt(request))
         suspects = self.model.suspects
-        ticket = await suspects.admit(request)
-        try:
-            stream = await self.model.host.stream(request, request_id)
-        except BaseException as error:
-            suspects.leave(ticket, survived=isinstance(error, RequestError))
-            raise
-        return LeasedStream(stream, self, ticket)
+        async with AsyncExitStack() as stack:
+            turn = await self._turn(request, stack)
+            ticket = await suspects.admit(request)
+            try:
+                stream = await self.model.host.stream(self._ranked(request, turn), request_id)
+            except BaseException as error:
+                suspects.leave(ticket, survived=isinstance(error, RequestError))
+                raise
+            return LeasedStream(stream, self, ticket, stack.pop_all())
+
+    async def _turn(self, request: StreamRequest, stack: AsyncExitStack) -> Turn:
+        """Wait for a turn, which ``stack`` gives back."""
+        came = perf_counter()
+        prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
+        turns = self.model.turns
+        turn = await turns.take(
+            self.claim, priority=request.priority, sequences=request.n * prompts
+        )
+        stack.callback(turns.give, turn)
+        self.queued = perf_counter() - came
+        return turn
+
+    def _ranked(self, request: StreamRequest, turn: Turn) -> StreamRequest:
+        """The request with the priority that its turn has at the engine."""
+        if "priority" not in self.info.capabilities.parameters:
+            return request
+        return evolve(request, priority=turn.engine_priority(request.priority))
+
+    def _salt(self, request: StreamRequest) -> str | None:
+        """The request's salt, inside its key's own: prefixes are not shared between keys."""
+        honoured = "cache_salt" in self.info.capabilities.parameters
+        if self.claim.tenant is None or not honoured:
+            return request.cache_salt
+        return f"{self.claim.tenant}/{request.cache_salt or ''}"
 
     async def call(self, request: CallRequest, result: type[Result], *, request_id: str) -> Result:
         """Send a request and wait for its one result; cancelling it ends its work.
@@ -109,10 +143,13 @@ class LeasedStream:
     The last delta of each index has a ``finish_reason``, the very last has the ``usage``.
     """
 
-    def __init__(self, stream: HostStream, lease: Lease, ticket: Ticket) -> None:
+    def __init__(
+        self, stream: HostStream, lease: Lease, ticket: Ticket, turn: AsyncExitStack
+    ) -> None:
         self._stream = stream
         self._lease = lease
         self._ticket: Ticket | None = ticket
+        self._turn = turn
 
     @property
     def prompt_tokens(self) -> int:
@@ -132,4 +169,5 @@ class LeasedStream:
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             self._lease.model.suspects.leave(ticket, survived=self._stream.complete)
-            await self._stream.aclose()
+            async with self._turn:
+                await self._stream.aclose()

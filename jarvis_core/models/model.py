@@ -21,8 +21,10 @@ from jarvis_core.host.client import Host, HostLimits
 from jarvis_core.host.environment import check_environment
 from jarvis_core.host.protocol import HostPlan
 from jarvis_core.models.events import EventKind, ModelEvent
+from jarvis_core.models.pace import Pace
 from jarvis_core.models.status import ModelState, ModelStatus
 from jarvis_core.models.suspects import Suspects
+from jarvis_core.models.turns import Claim, Turns
 from jarvis_core.settings import ModelConfig, ServerSettings
 
 STEADY = 10.0
@@ -58,6 +60,8 @@ class Model:
         self._progress: tuple[int, int] | None = None
         self._load_seconds: float | None = None
         self.suspects = Suspects()
+        self.turns = Turns(self._places)
+        self._pace = Pace()
         self._requests = 0
         self._waiting = 0
 
@@ -267,16 +271,23 @@ class Model:
 
     # -- requests --------------------------------------------------------------------------
 
-    def enter(self) -> None:
+    def enter(self, claim: Claim) -> None:
         """Count a request that wants this model.
 
         Raises:
             QueueFull: Too many requests wait already.
         """
-        if self._waiting >= self._settings.queue_size:
+        size = self._settings.queue_size
+        if self._waiting >= size:
             raise QueueFull(
                 f"{self._waiting} requests for model {self.config.name!r} are waiting already",
-                retry_after=1.0,
+                retry_after=self._pace.until(self._waiting // 4),
+            )
+        own = self.turns.waiting(claim)
+        if own >= size - size // 4:  # the rest is left to other keys
+            raise QueueFull(
+                f"{own} requests of this API key wait for model {self.config.name!r} already",
+                retry_after=self._pace.until(own // 4),
             )
         self._requests += 1
         self._waiting += 1
@@ -292,6 +303,7 @@ class Model:
     def begin_answer(self) -> None:
         """A request that entered waits no longer."""
         self._waiting -= 1
+        self._pace.step()
 
     async def loaded(self) -> None:
         """Wait until it is ready; loads it if it is cold.
@@ -313,6 +325,11 @@ class Model:
             raise ModelUnavailable(f"model {name!r} is {self.state.value}", retry_after=5.0)
         if not self.healthy:
             raise ModelUnavailable(f"model {name!r} does not answer", retry_after=5.0)
+
+    def _places(self) -> int:
+        """Sequences that the engine computes at the same time, 0 where that is not known."""
+        info = None if self._host is None else self._host.info
+        return 0 if info is None else info.max_num_seqs
 
     @property
     def _just_lost(self) -> bool:

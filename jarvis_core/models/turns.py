@@ -35,12 +35,18 @@ class Claim:
     """Who wants a turn.
 
     Attributes:
-        tenant: Name of the key; None where all requests are equal.
+        tenant: Name of the key; None where there are no keys.
         priority: Of the key; smaller is sooner.
+        shared: Whether the model is shared with other keys; if not, there is no need for turns.
     """
 
     tenant: str | None = None
     priority: int = 0
+    shared: bool = False
+
+
+NOBODY = Claim()
+"""Of a server without keys."""
 
 
 @frozen(kw_only=True)
@@ -59,7 +65,7 @@ class Turn:
 
     def engine_priority(self, wanted: int) -> int:
         """The priority that the engine is told, from the one that the request asks for."""
-        if self.claim.tenant is None:
+        if not self.claim.shared:
             return wanted
         own = max(-_OWN_PRIORITIES, min(wanted, _OWN_PRIORITIES))
         return (self.claim.priority * 1000 + self.rank) * 1001 + own
@@ -103,7 +109,7 @@ class Turns:
             priority: Among the requests of the same key; smaller is sooner.
             sequences: Sequences that the request needs.
         """
-        if claim.tenant is None:
+        if not claim.shared or claim.tenant is None:
             return Turn(claim=claim)
         places = min(sequences, self._capacity()) or sequences
         line = self._lines.setdefault(claim.tenant, _Line())
@@ -125,7 +131,7 @@ class Turns:
     def give(self, turn: Turn) -> None:
         """Give a turn back."""
         tenant = turn.claim.tenant
-        if tenant is None:
+        if not turn.claim.shared or tenant is None:
             return
         self._lines[tenant].at_engine -= turn.places
         self._at_engine -= turn.places

@@ -20,6 +20,7 @@ from jarvis_core.http.app import create_app
 from jarvis_core.http.front import Front
 from jarvis_core.http.serve import bind, listen, url
 from jarvis_core.models.status import ModelState, ModelStatus
+from jarvis_core.models.turns import Claim
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import (
     Capabilities,
@@ -115,6 +116,8 @@ class FakeModel:
     script: Script = echo
     refusal: JarvisError | None = None
     running: int = 0
+    queued: float = 0.0
+    claims: list[Claim] = field(factory=list)
     requests: list[ChatRequest] = field(factory=list)
     request_ids: list[str] = field(factory=list)
     closed: asyncio.Event = field(factory=asyncio.Event)
@@ -160,8 +163,9 @@ class FakeCatalogue:
         return self.is_ready
 
     @asynccontextmanager
-    async def lease(self, name: str) -> AsyncIterator[FakeModel]:
+    async def lease(self, name: str, claim: Claim) -> AsyncIterator[FakeModel]:
         model = self._find(name)
+        model.claims.append(claim)
         if self.lease_gate is not None:
             await self.lease_gate()
         if self.lease_error is not None:

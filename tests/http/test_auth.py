@@ -11,6 +11,7 @@ from jarvis_core.errors import InvalidApiKey, PermissionDenied
 from jarvis_core.http import protocol
 from jarvis_core.http.app import ROUTES
 from jarvis_core.http.auth import Keyring, Scope
+from jarvis_core.models.turns import Claim
 from jarvis_core.settings import ServerSettings
 
 pytestmark = pytest.mark.anyio
@@ -197,3 +198,23 @@ async def test_a_body_is_not_read_before_the_key_is_checked(
         b"Connection: close\r\n\r\n"
     )
     assert reply.startswith(b"HTTP/1.1 401")
+
+
+async def test_a_request_waits_for_its_turn_in_the_name_of_its_key(
+    serve: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text('[alice]\nkey = "a"\npriority = -2\n[bob]\nkey = "b"\n')
+    served = await serve(keys_file=str(file))
+    served.client.headers["authorization"] = "Bearer a"
+    await served.chat()
+    assert served.model.claims == [Claim(tenant="alice", priority=-2, shared=True)]
+
+
+async def test_a_single_key_shares_with_nobody(serve: Any) -> None:
+    served = await serve(api_key="only")
+    served.client.headers["authorization"] = "Bearer only"
+    await served.chat()
+    (claim,) = served.model.claims
+    assert claim.tenant
+    assert not claim.shared

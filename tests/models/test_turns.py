@@ -9,7 +9,7 @@ from jarvis_core.models.turns import Claim, Turn, Turns
 
 pytestmark = pytest.mark.anyio
 
-ALICE, BOB, CAROL = (Claim(tenant=name) for name in ("alice", "bob", "carol"))
+ALICE, BOB, CAROL = (Claim(tenant=name, shared=True) for name in ("alice", "bob", "carol"))
 
 
 class Line:
@@ -52,6 +52,13 @@ async def test_without_keys_nobody_waits(line):
     assert len(queue.begun) == 10
 
 
+async def test_with_a_single_key_nobody_waits(line):
+    queue = line(2)
+    for i in range(10):
+        await queue.ask(str(i), Claim(tenant="alice"))
+    assert len(queue.begun) == 10
+
+
 async def test_an_engine_of_unknown_size_is_sent_everything(line):
     queue = line(0)
     for i in range(10):
@@ -86,7 +93,7 @@ async def test_a_key_of_higher_priority_comes_first(line):
     queue = line(1)
     await queue.ask("a", ALICE)
     await queue.ask("b", BOB)
-    await queue.ask("c", Claim(tenant="carol", priority=-1))
+    await queue.ask("c", Claim(tenant="carol", priority=-1, shared=True))
     await queue.end("a")
     assert queue.begun == ["a", "c"]
 
@@ -161,6 +168,6 @@ async def test_lines_of_keys_that_have_left_are_forgotten(line):
     queue = line(8)
     for i in range(100):
         label = f"k{i}"
-        await queue.ask(label, Claim(tenant=label))
+        await queue.ask(label, Claim(tenant=label, shared=True))
         await queue.end(label)
     assert queue.turns._lines == {}
