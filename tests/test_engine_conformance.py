@@ -9,11 +9,14 @@ import pytest
 from attrs import evolve
 
 from jarvis_core import (
+    ContextLengthExceeded,
+    Embeddings,
     EngineOutput,
     EngineStats,
     GenerationRequest,
     ModelSpec,
     Prompt,
+    Ranking,
     RequestError,
     Usage,
 )
@@ -101,6 +104,47 @@ class Repeats(FakeEngine):
             yield evolve(output, text=output.text and f"{self.count}")
 
 
+class DoesNotNormalize(FakeEngine):
+    async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
+        found = await super().embed(prompts)
+        return evolve(found, vectors=[[2 * x for x in vector] for vector in found.vectors])
+
+
+class CountsPromptsAsTokens(FakeEngine):
+    async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
+        return evolve(await super().embed(prompts), prompt_tokens=len(prompts))
+
+
+class CutsLongTexts(FakeEngine):
+    async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
+        try:
+            return await super().embed(prompts)
+        except ContextLengthExceeded:
+            return await super().embed(prompts[:1])
+
+
+class EmbedsTheFirstOnly(FakeEngine):
+    async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
+        found = await super().embed(prompts)
+        return evolve(found, vectors=[found.vectors[0]] * len(prompts))
+
+
+class RanksBackwards(FakeEngine):
+    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+        found = await super().rerank(query, documents)
+        return evolve(found, scores=[-score for score in found.scores])
+
+
+class NeverForgets(FakeEngine):
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        async for output in super().generate(request):
+            yield evolve(output, usage=output.usage and evolve(output.usage, cached_tokens=1))
+
+
+def no_prompt_logprobs(output: EngineOutput) -> EngineOutput:
+    return evolve(output, prompt_logprobs=output.prompt_logprobs[1:])
+
+
 def no_usage(output: EngineOutput) -> EngineOutput:
     return evolve(output, usage=None)
 
@@ -139,6 +183,13 @@ Check = Callable[[Kit, FakeEngine], Awaitable[None]]
         (ContentIsControl(SPEC), Kit.test_control_tokens_come_from_the_scaffold_only),
         (Repeats(SPEC), Kit.test_greedy_text_is_the_same_alone_and_among_others),
         (Repeats(SPEC), Kit.test_a_seed_makes_sampling_repeatable),
+        (Altered(no_prompt_logprobs), Kit.test_each_prompt_token_but_the_first_has_its_logprob),
+        (DoesNotNormalize(SPEC), Kit.test_vectors_have_length_one_and_tell_texts_apart),
+        (EmbedsTheFirstOnly(SPEC), Kit.test_vectors_have_length_one_and_tell_texts_apart),
+        (CountsPromptsAsTokens(SPEC), Kit.test_embedding_counts_the_tokens_of_all_prompts),
+        (CutsLongTexts(SPEC), Kit.test_a_text_too_long_to_embed_is_refused_and_not_cut),
+        (RanksBackwards(SPEC), Kit.test_the_document_that_answers_scores_highest),
+        (NeverForgets(SPEC), Kit.test_after_a_reset_no_prefix_is_found),
     ],
 )
 async def test_the_kit_catches(engine: FakeEngine, check: Check) -> None:

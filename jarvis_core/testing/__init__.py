@@ -1,7 +1,8 @@
 """What authors of plugins import in their tests."""
 
 from jarvis_core.testing.engine_conformance import EngineConformance
-from jarvis_core.testing.fake import FakeEngine, FakeFormat, FakeSettings
+from jarvis_core.testing.fake import FakeEngine, FakeSettings
+from jarvis_core.testing.fake_format import FakeFormat
 from jarvis_core.testing.format_conformance import ChatFormatConformance
 from jarvis_core.testing.formats import parse_case, render_case
 from jarvis_core.testing.goldens import chunkings, parse_agrees, render_agrees

@@ -35,14 +35,12 @@ from jarvis_core.structs import (
     TokenLogprob,
     Usage,
 )
-
-PATIENCE = 60.0
-"""Seconds after which an engine that does not go on has failed."""
+from jarvis_core.testing.task_conformance import PATIENCE, TaskConformance
 
 _REQUEST_PARAMETERS = {"n", "logprobs", "prompt_logprobs", "priority", "cache_salt"}
 
 
-class EngineConformance:
+class EngineConformance(TaskConformance):
     """Inherit, and give a fixture ``engine``: an engine that nothing else uses meanwhile.
 
     A parameter that the engine's capabilities do not name is not tried.

@@ -4,6 +4,7 @@ The engine repeats what the user said. Directives in the user's text make it do 
 
 ======================  ==============================================================
 ``!words=N``            say N words instead
+``!vary``               say which of the answers it is; later ones are likelier
 ``!pid``                say the process id of the engine host
 ``!delay=S``            wait S seconds before each word
 ``!wait=S``             wait S seconds before the first word, after accepting
@@ -22,16 +23,17 @@ The engine repeats what the user said. Directives in the user's text make it do 
 from __future__ import annotations
 
 import asyncio
-import json
+import math
 import os
 import re
 import signal
 import sys
 import time
+import zlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from jarvis_core.errors import (
     ContextLengthExceeded,
@@ -41,35 +43,50 @@ from jarvis_core.errors import (
     RequestError,
 )
 from jarvis_core.hookspecs import hookimpl
-from jarvis_core.interfaces import ChatFormat, DeltaParser, Engine, EngineType
-from jarvis_core.rendering import PromptBuilder, text_of
+from jarvis_core.interfaces import ChatFormat, Engine, EngineType
 from jarvis_core.settings import setting
 from jarvis_core.stopping import StopStrings
 from jarvis_core.structs import (
     Capabilities,
-    ChatRequest,
-    Constraint,
-    Delta,
+    Embeddings,
     EngineOutput,
     EngineStats,
-    FormatContext,
     GenerationRequest,
     ModelInfo,
     ModelSpec,
     Prompt,
+    Ranking,
     SegmentKind,
-    ToolCallDelta,
+    TokenLogprob,
     Usage,
 )
+from jarvis_core.testing.fake_format import FakeFormat
 
 _WORD = re.compile(r"\s*\S+|\s+")
-_DIRECTIVE = re.compile(r"!(words|pid|delay|wait|refuse|error|bug|block|die|abort)(?:=([\d.]+))?")
+_DIRECTIVE = re.compile(
+    r"!(words|vary|pid|delay|wait|refuse|error|bug|block|die|abort)(?:=([\d.]+))?"
+)
 
 CAPABILITIES = Capabilities(
+    tasks=frozenset({"generate", "embed", "rerank", "prefix_cache_reset"}),
     parameters=frozenset(
-        {"temperature", "top_p", "max_tokens", "min_tokens", "stop", "seed", "n", "ignore_eos"}
-    )
+        {
+            *(
+                "temperature",
+                "top_p",
+                "max_tokens",
+                "min_tokens",
+                "stop",
+                "seed",
+                "n",
+                "ignore_eos",
+            ),
+            *("logprobs", "prompt_logprobs", "dimensions"),
+        }
+    ),
 )
+DIMENSIONS = 8
+"""Numbers in a vector of the fake engine."""
 
 
 @frozen(kw_only=True)
@@ -77,6 +94,9 @@ class FakeSettings:
     """Settings of the fake engine."""
 
     context_length: int = setting(default=4096, ge=1, help="Tokens that fit in one request.")
+    tasks: tuple[str, ...] = setting(
+        default=tuple(sorted(CAPABILITIES.tasks)), help="What it says that it can do."
+    )
     load_delay: float = setting(default=0.0, ge=0, help="Seconds that loading takes.")
     load_fault: str = setting(
         default="",
@@ -91,6 +111,7 @@ class FakeEngine:
 
     Attributes:
         aborted: Requests that were closed before their end.
+        resets: How often the prefix cache was reset.
     """
 
     def __init__(self, model: ModelSpec, settings: FakeSettings | None = None) -> None:
@@ -100,7 +121,8 @@ class FakeEngine:
             source=model.source,
             engine="fake",
             context_length=model.context_length or settings.context_length,
-            capabilities=CAPABILITIES,
+            capabilities=evolve(CAPABILITIES, tasks=frozenset(settings.tasks)),
+            adapters=tuple(model.adapters),
             backend="fake 1",
             eos_token="<|end|>",
             control_tokens=("<|turn|>", "<|end|>"),
@@ -112,6 +134,7 @@ class FakeEngine:
         self._prompt_tokens = 0
         self._generation_tokens = 0
         self.aborted = 0
+        self.resets = 0
 
     @property
     def info(self) -> ModelInfo:
@@ -136,7 +159,10 @@ class FakeEngine:
         self._prompt_tokens += len(prompt_ids)
         finished = False
         try:
-            yield EngineOutput(prompt_tokens=len(prompt_ids))
+            yield EngineOutput(
+                prompt_tokens=len(prompt_ids),
+                prompt_logprobs=self._prompt_logprobs(prompt_ids, request.prompt_logprobs),
+            )
             await asyncio.sleep(script.wait)
             completion_tokens = 0
             for index in range(request.n):
@@ -149,13 +175,7 @@ class FakeEngine:
                     usage = Usage(
                         prompt_tokens=len(prompt_ids), completion_tokens=completion_tokens
                     )
-                    yield EngineOutput(
-                        index=index,
-                        text=output.text,
-                        token_ids=output.token_ids,
-                        finish_reason=output.finish_reason,
-                        usage=usage,
-                    )
+                    yield evolve(output, usage=usage)
         finally:
             self._running -= 1
             self.aborted += not finished
@@ -165,7 +185,7 @@ class FakeEngine:
     ) -> AsyncGenerator[EngineOutput, None]:
         stops = StopStrings(request.sampling.stop)
         said = 0
-        for word in script.words:
+        for word in (f"answer {index}",) if script.vary else script.words:
             if said == most:
                 yield EngineOutput(index=index, text=stops.finish(), finish_reason="length")
                 return
@@ -174,11 +194,16 @@ class FakeEngine:
             said += 1
             self._generation_tokens += 1
             text, hit = stops.feed(word)
-            ids = (self._id(word),)
+            output = EngineOutput(
+                index=index,
+                text=text,
+                token_ids=(self._id(word),),
+                logprobs=self._logprobs(word, request.logprobs, nats=1 / (2 + index)),
+            )
             if hit:
-                yield EngineOutput(index=index, text=text, token_ids=ids, finish_reason="stop")
+                yield evolve(output, finish_reason="stop")
                 return
-            yield EngineOutput(index=index, text=text, token_ids=ids)
+            yield output
         script.fault(said)
         yield EngineOutput(index=index, text=stops.finish(), finish_reason="stop")
 
@@ -194,6 +219,63 @@ class FakeEngine:
         if unknown := [i for i in token_ids if not 0 <= i < len(self._words)]:
             raise RequestError(f"token id {unknown[0]} is not in the vocabulary", param="tokens")
         return "".join(self._words[i] for i in token_ids)
+
+    def _prompt_logprobs(
+        self, ids: Sequence[int], top: int | None
+    ) -> tuple[TokenLogprob | None, ...]:
+        if top is None:
+            return ()
+        words = [self._words[i] for i in ids]
+        return (None, *(self._logprobs(word, top, nats=0.5)[0] for word in words[1:]))
+
+    def _logprobs(self, word: str, top: int | None, *, nats: float) -> tuple[TokenLogprob, ...]:
+        """That of a word, which is always the likeliest; others are made up."""
+        if top is None:
+            return ()
+        likeliest = [self._logprob(f"{word}~{k}" if k else word, nats + k) for k in range(top)]
+        return (evolve(self._logprob(word, nats), top=tuple(likeliest)),)
+
+    def _logprob(self, word: str, nats: float) -> TokenLogprob:
+        return TokenLogprob(
+            token_id=self._id(word), token=word, logprob=-nats, data=word.encode("utf-8", "replace")
+        )
+
+    async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
+        """How often words of each kind occur: texts with the same words are the same."""
+        found = [await self._taken(prompt) for prompt in prompts]
+        return Embeddings(
+            vectors=[_vector(words) for words in found],
+            prompt_tokens=sum(len(words) for words in found),
+        )
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+        """The share of the query's words that a document has."""
+        wanted = set(query.split())
+        scores, tokens = [], 0
+        for document in documents:
+            tokens += len(_WORD.findall(query)) + len(_WORD.findall(document))
+            scores.append(len(wanted & set(document.split())) / max(len(wanted), 1))
+        return Ranking(scores=scores, prompt_tokens=tokens)
+
+    async def reset(self) -> None:
+        """There is nothing to forget; it is counted."""
+        self.resets += 1
+
+    async def _taken(self, prompt: Prompt) -> list[str]:
+        """The words of a text to embed, after what its directives ask for."""
+        ids = await self.tokenize(prompt)
+        script = _Script.read(prompt, await self.detokenize(ids))
+        if len(ids) > self._info.context_length:
+            raise ContextLengthExceeded(
+                f"{len(ids)} tokens do not fit: the context length is {self._info.context_length}"
+            )
+        self._running += 1
+        try:
+            await asyncio.sleep(script.wait)
+            script.fault(0)
+        finally:
+            self._running -= 1
+        return [self._words[i] for i in ids]
 
     def _id(self, word: str) -> int:
         if word not in self._ids:
@@ -222,6 +304,7 @@ class _Script:
     delay: float = 0.0
     wait: float = 0.0
     refuse: bool = False
+    vary: bool = False
     faults: dict[str, int] = field(factory=dict)
 
     @classmethod
@@ -239,6 +322,7 @@ class _Script:
             delay=float(found.get("delay") or 0),
             wait=float(found.get("wait") or 0),
             refuse="refuse" in found,
+            vary="vary" in found,
             faults={
                 k: int(v or 0)
                 for k, v in found.items()
@@ -259,6 +343,14 @@ class _Script:
         if "abort" in due:
             print("fake.cpp:1: ASSERT(fake) failed", file=sys.stderr, flush=True)
             os.abort()
+
+
+def _vector(words: Iterable[str]) -> list[float]:
+    counts = [1e-3] * DIMENSIONS
+    for word in words:
+        counts[zlib.crc32(word.strip().encode("utf-8", "replace")) % DIMENSIONS] += 1.0
+    length = math.hypot(*counts)
+    return [count / length for count in counts]
 
 
 async def load(model: ModelSpec, settings: FakeSettings) -> Engine:
@@ -289,70 +381,6 @@ FAKE = EngineType(
     settings=FakeSettings,
     capabilities=CAPABILITIES,
 )
-
-
-class FakeFormat:
-    """Turns as ``<|turn|>role`` lines; a call is ``<call>{"name": …, "arguments": …}</call>``."""
-
-    name = "fake"
-
-    def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
-        """One line for the role, then the text, then ``<|end|>``."""
-        builder = PromptBuilder()
-        for message in request.messages:
-            builder.scaffold(f"<|turn|>{message.role}\n").content(text_of(message))
-            builder.scaffold("<|end|>\n")
-        return builder.scaffold("<|turn|>assistant\n").build(stop=("<|end|>",))
-
-    def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
-        """Finds calls if tools were declared."""
-        return _FakeParser() if request.tools else _Verbatim()
-
-    def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """The fake cannot force a call."""
-        return None
-
-
-class _Verbatim:
-    def feed(self, text: str) -> Iterable[Delta]:
-        return (Delta(content=text),)
-
-    def finish(self) -> Iterable[Delta]:
-        return ()
-
-
-class _FakeParser:
-    """Holds the text back until it is whole: simple, and so surely independent of chunking."""
-
-    _CALL = re.compile(r"<call>(.*?)</call>", re.DOTALL)
-
-    def __init__(self) -> None:
-        self._text: list[str] = []
-
-    def feed(self, text: str) -> Iterable[Delta]:
-        self._text.append(text)
-        return ()
-
-    def finish(self) -> Iterable[Delta]:
-        calls = 0
-        for i, piece in enumerate(self._CALL.split("".join(self._text))):
-            call = _parse_call(piece) if i % 2 else None
-            if call is not None:
-                name, arguments = call
-                yield Delta(
-                    tool_calls=(ToolCallDelta(index=calls, name=name, arguments=arguments),)
-                )
-                calls += 1
-            elif piece:
-                yield Delta(content=f"<call>{piece}</call>" if i % 2 else piece)
-
-
-def _parse_call(text: str) -> tuple[str, str] | None:
-    try:
-        call = json.loads(text)
-        return str(call["name"]), json.dumps(call["arguments"])
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 @hookimpl

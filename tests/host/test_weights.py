@@ -25,7 +25,8 @@ GGUF = ("*.gguf",)
 PLUGIN = """
 from attrs import evolve
 from jarvis_core import hookimpl
-from jarvis_core.testing.fake import FAKE, FakeEngine, FakeFormat
+from jarvis_core.testing.fake import FAKE, FakeEngine
+from jarvis_core.testing.fake_format import FakeFormat
 
 class Engine(FakeEngine):
     pass
