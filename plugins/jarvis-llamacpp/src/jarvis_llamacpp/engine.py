@@ -220,7 +220,7 @@ def load_engine(
     except BaseException:
         loaded.close()
         raise
-    info = _model_info(model, weights, loaded, plan, capabilities)
+    info = _model_info(model, weights, loaded, plan, settings, capabilities)
     tokenizer = Tokenizer(loaded.vocabulary, loaded.tokenize_text, plan.context_length)
     return LlamaCppEngine(info, loaded, runner, tokenizer)
 
@@ -230,6 +230,7 @@ def _model_info(
     weights: Weights,
     loaded: LlamaModel,
     plan: MemoryPlan,
+    settings: LlamaCppSettings,
     capabilities: Capabilities,
 ) -> ModelInfo:
     vocabulary, header = loaded.vocabulary, weights.header
@@ -249,6 +250,7 @@ def _model_info(
         control_token_ids=tuple(vocabulary.controls.values()),
         vocab_size=vocabulary.size,
         memory_bytes=loaded.weights_bytes + plan.kv_bytes + plan.compute_bytes,
+        max_num_seqs=settings.max_num_seqs,
     )
 
 
