@@ -166,6 +166,7 @@ class AnswerReader:
         yield Delta(
             index=self.index,
             finish_reason=finish_reason,
+            stop_string=output.stop_string,
             logprobs=self._take_logprobs(),
             usage=output.usage,
         )
@@ -205,6 +206,7 @@ class _Parts:
     calls: dict[int, _Call] = field(factory=dict)
     logprobs: list[TokenLogprob] = field(factory=list)
     finish_reason: FinishReason | None = None
+    stop_string: str | None = None
 
 
 class Fold:
@@ -230,6 +232,7 @@ class Fold:
                 parts.calls[call.index] = _Call(call.id or "", call.name or "")
             parts.calls[call.index].arguments.append(call.arguments)
         parts.finish_reason = delta.finish_reason or parts.finish_reason
+        parts.stop_string = delta.stop_string or parts.stop_string
         self._usage = delta.usage or self._usage
 
     def completion(self) -> Completion:
@@ -266,5 +269,6 @@ def _answer(index: int, parts: _Parts) -> Answer:
             for _, c in sorted(parts.calls.items())
         ),
         finish_reason=parts.finish_reason,
+        stop_string=parts.stop_string,
         logprobs=tuple(parts.logprobs),
     )

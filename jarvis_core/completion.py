@@ -164,6 +164,7 @@ class _Continuation:
             content=output.text,
             logprobs=output.logprobs,
             finish_reason=output.finish_reason,
+            stop_string=output.stop_string,
             usage=output.usage,
         )
         if self._says_nothing:

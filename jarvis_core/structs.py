@@ -407,6 +407,7 @@ class EngineOutput:
         token_ids: The tokens behind the text.
         logprobs: One for each token, if asked for.
         finish_reason: ``stop`` or ``length``.
+        stop_string: The stop string that ended it, beside the ``finish_reason`` ``stop``.
         usage: Tokens of the whole request.
         prompt_tokens: Tokens of the prompt, on the first output only.
         prompt_logprobs: One for each token of the prompt, None for the first, if asked for: on the
@@ -418,6 +419,7 @@ class EngineOutput:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: Literal["stop", "length"] | None = None
+    stop_string: str | None = None
     usage: Usage | None = None
     prompt_tokens: int | None = None
     prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
@@ -476,6 +478,7 @@ class Delta:
         tool_calls: New pieces of tool calls.
         index: Which of the ``n`` answers.
         finish_reason: On the last delta of an answer.
+        stop_string: The stop string that ended it, the format's own included.
         logprobs: Those of the tokens whose text this delta carries.
         usage: On the very last delta of the request.
     """
@@ -485,6 +488,7 @@ class Delta:
     tool_calls: tuple[ToolCallDelta, ...] = ()
     index: int = 0
     finish_reason: FinishReason | None = None
+    stop_string: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     usage: Usage | None = None
 
@@ -499,6 +503,7 @@ class Answer:
         reasoning: Thinking text, or None.
         tool_calls: Complete calls.
         finish_reason: Why it ended.
+        stop_string: The stop string that ended it, the format's own included.
         logprobs: One for each token of the answer, if asked for.
     """
 
@@ -507,6 +512,7 @@ class Answer:
     reasoning: str | None
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
+    stop_string: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
 
 

@@ -150,6 +150,7 @@ def pack_delta(stream: int, delta: Delta) -> list[Any]:
             delta.usage.completion_tokens,
             delta.usage.cached_tokens,
         ],
+        delta.stop_string,
     ]
 
 
@@ -157,7 +158,7 @@ def unpack_delta(packed: list[Any]) -> Delta:
     """The delta of ``pack_delta``; its stream is the first item."""
     if len(packed) == 2:
         return Delta(content=packed[1])
-    _, content, reasoning, calls, index, finish_reason, logprobs, usage = packed
+    _, content, reasoning, calls, index, finish_reason, logprobs, usage, stop_string = packed
     return Delta(
         content=content,
         reasoning=reasoning,
@@ -167,6 +168,7 @@ def unpack_delta(packed: list[Any]) -> Delta:
         ),
         index=index,
         finish_reason=finish_reason,
+        stop_string=stop_string,
         logprobs=tuple(map(_unpack_logprob, logprobs)),
         usage=usage
         and Usage(prompt_tokens=usage[0], completion_tokens=usage[1], cached_tokens=usage[2]),

@@ -145,7 +145,7 @@ class EngineConformance(TaskConformance):
         outputs = await self.run(engine, max_tokens=8, stop=(stop,))
 
         assert text_of(outputs) == reference[: reference.index(stop)]
-        assert outputs[-1].finish_reason == "stop"
+        assert (outputs[-1].finish_reason, outputs[-1].stop_string) == ("stop", stop)
 
     async def test_a_stop_string_that_does_not_come_changes_nothing(self, engine: Engine) -> None:
         reference = text_of(await self.run(engine, max_tokens=8))

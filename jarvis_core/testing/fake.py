@@ -201,7 +201,7 @@ class FakeEngine:
                 logprobs=self._logprobs(word, request.logprobs, nats=1 / (2 + index)),
             )
             if hit:
-                yield evolve(output, finish_reason="stop")
+                yield evolve(output, finish_reason="stop", stop_string=hit)
                 return
             yield output
         script.fault(said)

@@ -66,6 +66,7 @@ DELTAS = [
     Delta(tool_calls=(ToolCallDelta(index=0, id="c", name="f", arguments="{"),)),
     Delta(
         finish_reason="stop",
+        stop_string="END",
         usage=Usage(prompt_tokens=1, completion_tokens=2, cached_tokens=3),
         logprobs=(
             TokenLogprob(

@@ -45,34 +45,34 @@ def test_a_stop_string_across_tokens_ends_the_text() -> None:
     text = stream([b"one", b" E", b"ND", b" two"], "END")
 
     assert [text.add(i) for i in range(3)] == ["one", " ", ""]
-    assert text.stopped
+    assert text.stop_string == "END"
 
 
 def test_a_stop_string_inside_one_token_ends_the_text() -> None:
     text = stream([b"one\n\ntwo"], "\n\n")
 
     assert text.add(0) == "one"
-    assert text.stopped
+    assert text.stop_string == "\n\n"
 
 
 def test_a_stop_string_made_of_cut_characters_is_found() -> None:
     text = stream([b"a\xe4\xb8", b"\x96b"], "世")
 
     assert text.add(0) + text.add(1) == "a"
-    assert text.stopped
+    assert text.stop_string == "世"
 
 
 def test_the_start_of_a_stop_string_comes_out_at_the_end() -> None:
     text = stream([b"one E"], "END")
 
-    assert (text.add(0), text.finish(), text.stopped) == ("one ", "E", False)
+    assert (text.add(0), text.finish(), text.stop_string) == ("one ", "E", None)
 
 
 def test_text_that_may_not_stop_yet_passes_stop_strings() -> None:
     text = stream([b"END", b"END"], "END")
 
-    assert (text.add(0, may_stop=False), text.stopped) == ("END", False)
-    assert (text.add(1), text.stopped) == ("", True)
+    assert (text.add(0, may_stop=False), text.stop_string) == ("END", None)
+    assert (text.add(1), text.stop_string) == ("", "END")
 
 
 @pytest.mark.parametrize("stops", [(), ("never this",)])

@@ -61,6 +61,7 @@ class EchoEngine:
         yield EngineOutput(
             text=stops.finish(),
             finish_reason="stop" if stop or len(answer) <= limit else "length",
+            stop_string=stop,
             usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=count),
         )
 

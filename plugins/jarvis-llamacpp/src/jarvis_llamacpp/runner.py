@@ -151,6 +151,8 @@ class Runner:
             context_length=self._context_length,
             prompt_budget=self._prompt_budget,
             partial_reuse=self._partial_reuse,
+            unified=context.unified,
+            store_bytes=context.store_bytes,
         )
         return Stepper(context, self._scheduler)
 
@@ -279,7 +281,7 @@ class Runner:
             continuation.unsent.append(token)
             generated = continuation.length - continuation.prompt_length
             text = stream.add(token, may_stop=generated > continuation.min_tokens)
-            if stream.stopped:
+            if stream.stop_string is not None:
                 reason = "stop"
             elif continuation.matcher is not None and continuation.matcher.complete:
                 text += stream.finish()
@@ -306,6 +308,7 @@ class Runner:
             token_ids=tuple(continuation.unsent),
             logprobs=tuple(continuation.unsent_logprobs),
             finish_reason=reason,
+            stop_string=continuation.text.stop_string,
             usage=usage,
         )
         continuation.unsent.clear()

@@ -23,10 +23,10 @@ class TextStream:
     """The text of one continuation.
 
     Attributes:
-        stopped: Whether a stop string was found.
+        stop_string: The stop string that was found.
     """
 
-    __slots__ = ("_decoder", "_partial", "_pieces", "_stops", "_texts", "stopped")
+    __slots__ = ("_decoder", "_partial", "_pieces", "_stops", "_texts", "stop_string")
 
     def __init__(
         self, pieces: Sequence[bytes], texts: Sequence[str | None], stops: Sequence[str]
@@ -43,7 +43,7 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._partial = False
         self._stops = StopStrings(stops) if stops else None
-        self.stopped = False
+        self.stop_string: str | None = None
 
     def add(self, token: int, *, may_stop: bool = True) -> str:
         """Take a token.
@@ -61,8 +61,7 @@ class TextStream:
             self._partial = bool(self._decoder.getstate()[0])
         if self._stops is None or not may_stop:
             return text
-        text, hit = self._stops.feed(text)
-        self.stopped = hit is not None
+        text, self.stop_string = self._stops.feed(text)
         return text
 
     def finish(self) -> str:
