@@ -101,11 +101,12 @@ def usage(counted: Usage) -> dict[str, Any]:
 
 
 def _logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
-    return {"content": [_logprob(p) for p in logprobs], "refusal": None}
+    return {"content": [logprob(p) for p in logprobs], "refusal": None}
 
 
-def _logprob(logprob: TokenLogprob) -> dict[str, Any]:
-    return {**_token(logprob), "top_logprobs": [_token(p) for p in logprob.top]}
+def logprob(chosen: TokenLogprob) -> dict[str, Any]:
+    """How likely a token was, and the likeliest ones at its place."""
+    return {**_token(chosen), "top_logprobs": [_token(p) for p in chosen.top]}
 
 
 def _token(logprob: TokenLogprob) -> dict[str, Any]:

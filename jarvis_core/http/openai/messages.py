@@ -62,15 +62,21 @@ def _part(body: PartBody, param: str, model: ModelInfo) -> Part:
         case RefusalPartBody():
             return TextPart(text=body.refusal)
         case ImagePartBody():
-            return _media("image", body.image_url.url, f"{param}.image_url.url", model)
+            return media("image", body.image_url.url, f"{param}.image_url.url", model)
         case AudioPartBody(input_audio=audio):
             url = f"data:audio/{audio.format};base64,{audio.data}"
-            return _media("audio", url, param, model)
+            return media("audio", url, param, model)
         case FilePartBody(file=file):
-            return _media("file", file.file_data or "", f"{param}.file.file_data", model)
+            return media("file", file.file_data or "", f"{param}.file.file_data", model)
 
 
-def _media(kind: str, url: str, param: str, model: ModelInfo) -> MediaPart:
+def media(kind: str, url: str, param: str, model: ModelInfo) -> MediaPart:
+    """A part that is not text.
+
+    Raises:
+        UnsupportedParameter: The model does not take such parts.
+        RequestError: It is not a data URL.
+    """
     if kind not in model.capabilities.media:
         raise UnsupportedParameter(
             f"model {model.name!r} on engine {model.engine!r} does not take content of kind {kind}",

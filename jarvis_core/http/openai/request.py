@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
-import orjson
 from attrs import frozen
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.http.converter import json_type, structurer
 from jarvis_core.http.openai import constraint
+from jarvis_core.http.openai.limits import (
+    at_most,
+    check_can_call,
+    check_effort,
+    check_stop,
+    check_tools,
+    check_top_logprobs,
+    items,
+)
 from jarvis_core.http.openai.messages import message
-from jarvis_core.http.openai.parameter_table import unsupported
 from jarvis_core.http.openai.parameters import PARAMETERS
-from jarvis_core.http.openai.sampling import sampling_params, stop_strings
+from jarvis_core.http.openai.sampling import sampling_params
 from jarvis_core.http.openai.wire import (
     AssistantMessageBody,
     ChatBody,
@@ -40,8 +46,6 @@ TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "thinking_budget", "
 """What a request may say to a model's template."""
 
 _structure_body = structurer(ChatBody)
-_EFFORTS = ("none", "low", "medium", "high")
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
 @frozen(kw_only=True)
@@ -98,6 +102,7 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
     PARAMETERS.refuse_what_cannot_be(body, model)
     if call.constraint is not None:
         constraint.refuse_what_cannot_be(*call.constraint, model)
+    check_effort(body.reasoning_effort, model, param="reasoning_effort")
     choice = _tool_choice(call, model)
     # Both are upper bounds, so the smaller one honours both.
     limits = [t for t in (body.max_tokens, body.max_completion_tokens) if t is not None]
@@ -111,7 +116,7 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
         n=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         constraint=call.constraint[1] if call.constraint else None,
-        reasoning_effort=_reasoning_effort(body, model),
+        reasoning_effort=body.reasoning_effort,
         template_kwargs=_template_kwargs(body),
         add_generation_prompt=_adds_generation_prompt(body),
         continue_final_message=bool(body.continue_final_message),
@@ -126,25 +131,16 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
 def _check_sizes(raw: Mapping[str, Any], settings: ServerSettings) -> None:
     """Refuse lists that are too long before their items are looked at."""
     for name, limit in (("messages", settings.max_messages), ("tools", settings.max_tools)):
-        _at_most(limit, raw.get(name), name)
+        at_most(limit, raw.get(name), name)
     parts = 0
-    for one in _items(raw.get("messages")):
+    for one in items(raw.get("messages")):
         if isinstance(one, dict):
-            parts += len(_items(one.get("content"))) + len(_items(one.get("tool_calls")))
+            parts += len(items(one.get("content"))) + len(items(one.get("tool_calls")))
     if parts > MAX_PARTS:
         raise RequestError(
             f"messages have {parts} parts and tool calls; at most {MAX_PARTS} are taken",
             param="messages",
         )
-
-
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _at_most(limit: int, value: Any, name: str) -> None:
-    if isinstance(value, list | tuple) and len(value) > limit:
-        raise RequestError(f"{name} has {len(value)} items; at most {limit} are taken", param=name)
 
 
 def _check_structured_outputs(outputs: Mapping[str, Any]) -> None:
@@ -161,39 +157,13 @@ def _check_structured_outputs(outputs: Mapping[str, Any]) -> None:
 def _check_limits(body: ChatBody, settings: ServerSettings) -> None:
     if body.n is not None and body.n > settings.max_n:
         raise RequestError(f"n must be at most {settings.max_n}", param="n")
-    if body.top_logprobs is not None and body.top_logprobs > settings.max_logprobs:
-        raise RequestError(
-            f"top_logprobs must be at most {settings.max_logprobs}", param="top_logprobs"
-        )
-    _at_most(settings.max_stop, body.stop, "stop")
-    for i, text in enumerate(stop_strings(body)):
-        name = "stop" if isinstance(body.stop, str) else f"stop[{i}]"
-        if not text:
-            raise RequestError(f"{name} must not be empty", param=name)
-        if len(text.encode()) > settings.max_stop_bytes:
-            raise RequestError(
-                f"{name} must have at most {settings.max_stop_bytes} bytes", param=name
-            )
+    check_top_logprobs(body.top_logprobs, settings)
+    check_stop(body, settings)
 
 
 def _check_tools(body: ChatBody, specs: Any, settings: ServerSettings) -> None:
-    names = set()
-    for i, tool in enumerate(body.tools or ()):
-        param = f"tools[{i}].function.name"
-        name = tool.function.name
-        if not _FUNCTION_NAME.match(name):
-            raise RequestError(
-                f"{param} may hold letters, digits, '_' and '-', at most 64", param=param
-            )
-        if name in names:
-            raise RequestError(f"{param} is the name of another tool too", param=param)
-        names.add(name)
-        if len(orjson.dumps(specs[i])) > settings.max_schema_bytes:
-            raise RequestError(
-                f"tools[{i}] is over the limit of {settings.max_schema_bytes} bytes",
-                param=f"tools[{i}]",
-            )
-        constraint.check_schema(specs[i], f"tools[{i}]")
+    names = [tool.function.name for tool in body.tools or ()]
+    check_tools(names, specs, settings, name_at="function.name")
     choice = body.tool_choice
     if isinstance(choice, NamedToolBody) and choice.function.name not in names:
         param = "tool_choice.function.name"
@@ -232,28 +202,12 @@ def _check_sense(body: ChatBody) -> None:
 
 def _tool_choice(call: ChatCall, model: ModelInfo) -> ToolChoice:
     choice = call.body.tool_choice
-    can_force = "lark" in model.capabilities.constraints
-    for i, tool in enumerate(call.tools):
-        if tool.strict and not can_force:
-            raise unsupported(
-                f"tools[{i}].function.strict", model, "its engine does not enforce grammars"
-            )
     if isinstance(choice, NamedToolBody):
         found = ToolChoice(mode="named", name=choice.function.name)
     else:
         found = ToolChoice(mode=choice or "auto")
-    if found.forced and not can_force:
-        raise unsupported("tool_choice", model, "its engine cannot force a tool call")
+    check_can_call(found, call.tools, model, strict_at="function.strict")
     return found
-
-
-def _reasoning_effort(body: ChatBody, model: ModelInfo) -> str | None:
-    effort = body.reasoning_effort
-    if effort is not None and effort not in _EFFORTS:
-        raise unsupported(
-            "reasoning_effort", model, f"it takes {', '.join(_EFFORTS)}, not {effort}"
-        )
-    return effort
 
 
 def _template_kwargs(body: ChatBody) -> Mapping[str, Scalar]:
