@@ -31,12 +31,20 @@ class Call:
     id: str | None = None
 
 
-def read_call(text: str, *, arguments: Sequence[str] = ("arguments",)) -> Call:
+def read_call(
+    text: str,
+    *,
+    name: str = "name",
+    arguments: Sequence[str] = ("arguments",),
+    ignored: Sequence[str] = (),
+) -> Call:
     """Read a call from a JSON object of name and arguments; ``id`` and ``type`` may be there too.
 
     Args:
         text: The object's text, as ``json_text`` gives it.
+        name: The key under which the name stands.
         arguments: The keys under which the arguments may stand.
+        ignored: Further keys that may be there and mean nothing to others.
 
     Raises:
         Mismatch: It is not a call, or a call of it would lose some of its text.
@@ -46,22 +54,28 @@ def read_call(text: str, *, arguments: Sequence[str] = ("arguments",)) -> Call:
     except ValueError:
         raise Mismatch from None
     given = [key for key in arguments if key in members]
-    if len(given) != 1 or not members.keys() <= {"name", "id", "type", given[0]}:
+    if len(given) != 1 or not members.keys() <= {name, "id", "type", given[0], *ignored}:
         raise Mismatch
     if members.get("type", '"function"') != '"function"':
         raise Mismatch
-    name = _text_of(members.get("name", '""'))
-    if not name:
+    called = _text_of(members.get(name, '""'))
+    if not called:
         raise Mismatch
     raw_id = members.get("id", "null")
     return Call(
-        name=name,
+        name=called,
         arguments=_object_text(members[given[0]]),
         id=None if raw_id == "null" else _text_of(raw_id) or None,
     )
 
 
-def read_calls(text: str, *, arguments: Sequence[str] = ("arguments",)) -> list[Call]:
+def read_calls(
+    text: str,
+    *,
+    name: str = "name",
+    arguments: Sequence[str] = ("arguments",),
+    ignored: Sequence[str] = (),
+) -> list[Call]:
     """Read calls from a JSON array of such objects.
 
     Raises:
@@ -73,7 +87,7 @@ def read_calls(text: str, *, arguments: Sequence[str] = ("arguments",)) -> list[
         raise Mismatch from None
     if not items:
         raise Mismatch
-    return [read_call(item, arguments=arguments) for item in items]
+    return [read_call(item, name=name, arguments=arguments, ignored=ignored) for item in items]
 
 
 def _text_of(raw: str) -> str:
@@ -173,6 +187,7 @@ class CallParser:
         markers: Iterable[str],
         bare: str = "",
         glue: str = " \t\r\n",
+        ending: str = "",
         make_id: Callable[[int, str], str] | None = None,
     ) -> None:
         """Parse one answer.
@@ -183,11 +198,13 @@ class CallParser:
             bare: Characters that begin a call without a marker where the answer begins, or right
                 after a call. The marker is then the empty string.
             glue: Characters that may stand between two calls and mean nothing.
+            ending: A marker that may stand behind the last call and means nothing there.
             make_id: Makes the identifier of a call that has none, from its place in the answer and
                 its name; None leaves it to the core.
         """
         self._scan = scan
-        self._search = MarkerSearch(markers)
+        self._search = MarkerSearch([*markers, ending] if ending else markers)
+        self._ending = ending
         self._bare = bare
         self._glue = glue
         self._make_id = make_id
@@ -233,6 +250,9 @@ class CallParser:
         before, marker, after = self._search.feed(text)
         if before:
             self._leave_edge(before)
+        elif marker and marker == self._ending and self._calls:
+            self._gap.clear()
+            return after
         return after if marker is None else self._begin(marker, after)
 
     def _in_text(self, text: str) -> str:
@@ -241,6 +261,9 @@ class CallParser:
         return after if marker is None else self._begin(marker, after)
 
     def _begin(self, marker: str, rest: str) -> str:
+        if marker and marker == self._ending:
+            self._leave_edge(marker)
+            return rest
         self._marker, self._raw, self._cursor, self._begun = marker, [], Cursor(), 0
         self._reading = self._scan(self._cursor, marker)
         self._step = self._in_call

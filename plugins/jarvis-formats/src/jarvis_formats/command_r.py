@@ -1,0 +1,309 @@
+"""Command R7B: reasoning, calls of tools and the answer each stand between tokens of their own.
+
+Source: the chat template ``tool_use`` of CohereForAI/c4ai-command-r7b-12-2024.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from jarvis_core import (
+    Call,
+    CallParser,
+    ChatRequest,
+    Constraint,
+    Cursor,
+    Delta,
+    DeltaParser,
+    FormatContext,
+    MarkerSearch,
+    Message,
+    ModelInfo,
+    Prompt,
+    PromptBuilder,
+    ReasoningParser,
+    RequestError,
+    Scan,
+    TextParser,
+    arguments_object,
+    check_template_kwargs,
+    developer_as_system,
+    json_text,
+    left_open,
+    literal,
+    may_call_tools,
+    read_calls,
+    spaces,
+    text_of,
+    thinking_wanted,
+    tojson,
+)
+from jarvis_formats.command_r_preamble import (
+    DEFAULTS,
+    DEVELOPER,
+    DOCUMENT_CALL,
+    DOCUMENT_TOOL,
+    SYSTEM,
+    TOOL_USE,
+)
+
+FAMILY = "command_r"
+END_OF_TURN = "<|END_OF_TURN_TOKEN|>"
+STOP = (END_OF_TURN, "<|START_OF_TURN_TOKEN|>")
+THINKING = ("<|START_THINKING|>", "<|END_THINKING|>")
+RESPONSE = ("<|START_RESPONSE|>", "<|END_RESPONSE|>")
+ACTION = ("<|START_ACTION|>", "<|END_ACTION|>")
+
+
+@frozen(kw_only=True)
+class CommandR:
+    """The format."""
+
+    name: str
+
+    def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+        """The prompt, as the publisher's template prints it.
+
+        The template opens the model's turn whether or not that is asked for.
+        """
+        check_template_kwargs(request, "enable_thinking", "documents")
+        documents: Any = request.template_kwargs.get("documents") or ()
+        thinking = thinking_wanted(request, default=False)
+        messages = developer_as_system(request.messages)
+        preamble = ""
+        if messages and messages[0].role == "system":
+            preamble = text_of(messages[0], param="messages[0].content")
+        out = PromptBuilder().scaffold(context.model.bos_token or "<BOS_TOKEN>")
+        _system_turn(out, request, documents, preamble)
+        calls = 0
+        for i, message in enumerate(messages):
+            is_open = left_open(request, i)
+            if i or not preamble:
+                _turn(out, messages, i, calls, is_open=is_open)
+            if message.role == "user" and documents:
+                _documents_turn(out, documents)
+                documents, calls = (), calls + 1
+            calls += len(message.tool_calls)
+        if not request.continue_final_message:
+            out.scaffold(_header("CHATBOT")).scaffold("" if thinking else "".join(THINKING))
+        return out.build(stop=STOP)
+
+    def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
+        """A parser that tells reasoning, calls and the answer from each other."""
+        calls: DeltaParser = TextParser()
+        if may_call_tools(request):
+            calls = CallParser(scan_calls, markers=[ACTION[0]])
+        answer = ResponseParser(calls, inside=request.continue_final_message)
+        opening, closing = THINKING
+        return ReasoningParser(
+            answer, opening=opening, closing=closing, inside=prompt.starts_in_reasoning
+        )
+
+    def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
+        """None: this format cannot force a call."""
+        return None
+
+
+FORMATS = (CommandR(name=FAMILY),)
+
+
+def detect(model: ModelInfo) -> bool:
+    """Whether the model surely is a Command R7B."""
+    template = model.chat_template
+    if not template:
+        names = f"{model.title} {model.source}".lower()
+        return THINKING[0] in model.control_tokens and bool(
+            re.search(r"command[-_ ]?r[-_ ]?7b", names)
+        )
+    marks = (
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        "direct-injected-document",
+        "You are in contextual safety mode.",
+        "# Default Preamble",
+        "Your name is Command.",
+        *THINKING,
+        *RESPONSE,
+        *ACTION,
+    )
+    return all(mark in template for mark in marks) and "START_TEXT" not in template
+
+
+def scan_calls(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """The calls of an action. The model numbers them anew in each answer, so they get new ids."""
+    yield from spaces(cursor)
+    text = yield from json_text(cursor, opening="[")
+    yield from spaces(cursor)
+    yield from literal(cursor, ACTION[1])
+    return read_calls(text, name="tool_name", arguments=("parameters",), ignored=("tool_call_id",))
+
+
+class ResponseParser:
+    """A ``DeltaParser`` for an answer that may stand between two markers of its own.
+
+    They count only where the answer begins. What has no such markers is left to another parser,
+    and so is what follows after them.
+    """
+
+    def __init__(self, other: DeltaParser, *, inside: bool) -> None:
+        """Parse one answer.
+
+        Args:
+            other: Parses everything but the response.
+            inside: The prompt has opened the response already.
+        """
+        self._other = other
+        self._opening, closing = RESPONSE
+        self._search = MarkerSearch([closing])
+        self._read = ""
+        self._step = self._in_response if inside else self._at_start
+        self._out: list[Delta] = []
+
+    def feed(self, text: str) -> Iterable[Delta]:
+        """Deltas that are certain now that ``text`` has come."""
+        self._out = []
+        while text:
+            text = self._step(text)
+        return self._out
+
+    def finish(self) -> Iterable[Delta]:
+        """What was held back."""
+        self._out = []
+        if self._read:
+            self._in_other(self._read)
+        if rest := self._search.finish():
+            self._out.append(Delta(content=rest))
+        return [*self._out, *self._other.finish()]
+
+    # Each step takes the text at hand and returns what is left of it for the next step.
+
+    def _at_start(self, text: str) -> str:
+        read = self._read + text
+        self._read = read if self._opening.startswith(read) and read != self._opening else ""
+        if self._read:
+            return ""
+        if read.startswith(self._opening):
+            self._step = self._in_response
+            return read[len(self._opening) :]
+        self._step = self._in_other
+        return read
+
+    def _in_response(self, text: str) -> str:
+        before, marker, after = self._search.feed(text)
+        if before:
+            self._out.append(Delta(content=before))
+        if marker is not None:
+            self._step = self._in_other
+        return after
+
+    def _in_other(self, text: str) -> str:
+        self._out.extend(self._other.feed(text))
+        return ""
+
+
+# -- turns -------------------------------------------------------------------------------------
+
+
+def _header(role: str) -> str:
+    return f"<|START_OF_TURN_TOKEN|><|{role}_TOKEN|>"
+
+
+def _system_turn(
+    out: PromptBuilder, request: ChatRequest, documents: Sequence[Any], preamble: str
+) -> None:
+    out.scaffold(_header("SYSTEM")).scaffold(SYSTEM)
+    if len(request.tools) or documents:
+        out.scaffold(TOOL_USE)
+        out.scaffold(DOCUMENT_TOOL if documents else "")
+        out.scaffold("," if documents and len(request.tools) else "")
+        out.scaffold("\n" if documents else "")
+        for k, tool in enumerate(request.tools):
+            description = str(tool.spec["function"].get("description") or "")
+            out.scaffold('    {"name": "').content(tool.name)
+            out.scaffold('", "description": "').content(description)
+            out.scaffold('", "parameters": ').content(tojson(tool.parameters))
+            out.scaffold(', "responses": null}')
+            out.scaffold(",\n" if k < len(request.tools) - 1 else "\n")
+        out.scaffold("]\n```\n\n")
+    out.scaffold(DEFAULTS)
+    if preamble:
+        out.scaffold(DEVELOPER).content(preamble)
+    out.scaffold(END_OF_TURN)
+
+
+def _documents_turn(out: PromptBuilder, documents: Sequence[Any]) -> None:
+    """The documents, as the result of a call that nobody made."""
+    out.scaffold(_header("CHATBOT") + DOCUMENT_CALL + END_OF_TURN + _header("SYSTEM"))
+    out.scaffold("<|START_TOOL_RESULT|>[\n")
+    _results(out, "0", documents)
+    out.scaffold("\n]<|END_TOOL_RESULT|>" + END_OF_TURN)
+
+
+def _turn(
+    out: PromptBuilder, messages: Sequence[Message], index: int, calls: int, *, is_open: bool
+) -> None:
+    """A turn.
+
+    Args:
+        out: The prompt.
+        messages: The conversation.
+        index: Which of its messages to print.
+        calls: How many calls were made before it.
+        is_open: Whether the turn is left open.
+    """
+    message = messages[index]
+    text = text_of(message, param=f"messages[{index}].content")
+    if message.role in ("system", "user"):
+        out.scaffold(_header(message.role.upper())).content(text)
+        out.scaffold("" if is_open else END_OF_TURN)
+    elif message.role == "tool":
+        _result(out, messages, index, text)
+    elif message.role != "assistant":
+        raise RequestError(
+            f"this model has no role {message.role!r}", param=f"messages[{index}].role"
+        )
+    elif message.tool_calls:
+        _action(out, message, index, calls, text)
+    else:
+        out.scaffold(_header("CHATBOT") + RESPONSE[0]).content(text)
+        out.scaffold("" if is_open else RESPONSE[1] + END_OF_TURN)
+
+
+def _action(out: PromptBuilder, message: Message, index: int, calls: int, text: str) -> None:
+    if text.strip():
+        raise RequestError(
+            "this model's chat template cannot print text beside tool calls: leave the text out, "
+            "or send it as reasoning_content",
+            param=f"messages[{index}].content",
+        )
+    out.scaffold(_header("CHATBOT") + THINKING[0]).content(message.reasoning or "")
+    out.scaffold(THINKING[1] + ACTION[0] + "[\n")
+    for k, call in enumerate(message.tool_calls):
+        param = f"messages[{index}].tool_calls[{k}].function.arguments"
+        arguments = tojson(arguments_object(call.arguments, param=param))
+        out.scaffold(f'    {{"tool_call_id": "{calls + k}", "tool_name": "').content(call.name)
+        out.scaffold('", "parameters": ').content(arguments)
+        out.scaffold("},\n" if k < len(message.tool_calls) - 1 else "}\n")
+    out.scaffold("]" + ACTION[1] + END_OF_TURN)
+
+
+def _result(out: PromptBuilder, messages: Sequence[Message], index: int, text: str) -> None:
+    """A result of a tool; neighbouring results share one turn."""
+    ids = [call.id for m in messages for call in m.tool_calls]
+    called = messages[index].tool_call_id
+    is_first = index == 0 or messages[index - 1].role != "tool"
+    is_last = index == len(messages) - 1 or messages[index + 1].role != "tool"
+    out.scaffold(_header("SYSTEM") + "<|START_TOOL_RESULT|>[\n" if is_first else ",\n")
+    _results(out, str(ids.index(called)) if called in ids else "", [text])
+    out.scaffold("\n]<|END_TOOL_RESULT|>" + END_OF_TURN if is_last else "")
+
+
+def _results(out: PromptBuilder, call: str, results: Sequence[Any]) -> None:
+    """The results of one call, which is known by its number."""
+    out.scaffold(f'    {{\n        "tool_call_id": "{call}",\n        "results": {{\n')
+    for k, result in enumerate(results):
+        out.scaffold(",\n" if k else "").scaffold(f'            "{k}": ').content(tojson(result))
+    out.scaffold('\n        },\n        "is_error": null\n    }')
