@@ -26,7 +26,7 @@ async def create(front: Front, exchange: Exchange) -> Response | None:
                 Head.of(model, prefix="chatcmpl"),
                 n=request.n,
                 logprobs=request.logprobs is not None,
-                include_usage=call.include_usage,
+                include_usage=call.body.include_usage,
             ),
             headers=ignored_header(call.ignored),
         )

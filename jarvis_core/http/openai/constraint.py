@@ -10,7 +10,7 @@ import orjson
 from jarvis_core.errors import RequestError
 from jarvis_core.http.openai.parameter_table import unsupported
 from jarvis_core.http.openai.wire import (
-    ChatBody,
+    GenerationBody,
     JsonObjectFormatBody,
     JsonSchemaFormatBody,
     StructuredOutputsBody,
@@ -27,7 +27,7 @@ _OPAQUE = frozenset({"const", "default", "enum", "examples"})
 """Keys of a schema whose values are data."""
 
 
-def wanted(body: ChatBody, settings: ServerSettings) -> tuple[str, Constraint] | None:
+def wanted(body: GenerationBody, settings: ServerSettings) -> tuple[str, Constraint] | None:
     """The constraint that a request asks for and the parameter that asks, or None.
 
     Raises:
@@ -59,7 +59,7 @@ def refuse_what_cannot_be(name: str, constraint: Constraint, model: ModelInfo) -
         raise unsupported(name, model, f"the engine does not enforce {constraint.kind}")
 
 
-def _all(body: ChatBody) -> Iterator[tuple[str, Constraint]]:
+def _all(body: GenerationBody) -> Iterator[tuple[str, Constraint]]:
     match body.response_format:
         case JsonObjectFormatBody():
             yield "response_format", _ANY_OBJECT

@@ -64,12 +64,6 @@ class ChatCall:
     constraint: tuple[str, Constraint] | None
     ignored: str
 
-    @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with a usage chunk."""
-        options = self.body.stream_options
-        return bool(options and options.include_usage)
-
 
 def read_call(raw: Mapping[str, Any], settings: ServerSettings) -> ChatCall:
     """Check a body by itself: types, bounds, limits, and what contradicts itself.

@@ -243,6 +243,7 @@ class StreamOptionsBody:
 
 # -- the request -----------------------------------------------------------------------------
 
+ModelName = Annotated[str, Length(1, 1024)]
 Penalty = Annotated[float, Between(-2, 2)]
 Share = Annotated[float, Between(0, 1)]
 NotNegative = Annotated[float, Between(0, 1e6)]
@@ -285,40 +286,50 @@ class SamplingBody:
 
 
 @frozen(kw_only=True)
-class ChatBody(SamplingBody):
-    """The body of POST /v1/chat/completions: every parameter that Jarvis knows by name."""
+class GenerationBody(SamplingBody):
+    """What chats and completions share beside sampling."""
 
-    model: Annotated[str, Length(1, 1024)]
-    messages: Annotated[tuple[MessageBody, ...], Length(1, 1 << 20)]
+    model: ModelName
     stream: bool | None = None
     stream_options: StreamOptionsBody | None = None
+    n: Annotated[int, Between(1, 128)] | None = None
+    response_format: ResponseFormatBody | None = None
+    structured_outputs: StructuredOutputsBody | None = None
+    guided_json: Mapping[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: Choice | None = None
+    guided_grammar: str | None = None
+    user: str | None = None
 
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a usage chunk."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+@frozen(kw_only=True)
+class ChatBody(GenerationBody):
+    """The body of POST /v1/chat/completions: every parameter that Jarvis knows by name."""
+
+    messages: Annotated[tuple[MessageBody, ...], Length(1, 1 << 20)]
     max_tokens: TokenCount | None = None
     max_completion_tokens: TokenCount | None = None
-    n: Annotated[int, Between(1, 128)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Between(0, 1 << 20)] | None = None
 
     tools: tuple[ToolBody, ...] | None = None
     tool_choice: ToolChoiceBody | None = None
     parallel_tool_calls: bool | None = None
-    response_format: ResponseFormatBody | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
 
     prompt_logprobs: Annotated[int, Between(0, 1 << 20)] | None = None
-    structured_outputs: StructuredOutputsBody | None = None
-    guided_json: Mapping[str, Any] | str | None = None
-    guided_regex: str | None = None
-    guided_choice: Choice | None = None
-    guided_grammar: str | None = None
     chat_template: str | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 
-    user: str | None = None
     safety_identifier: str | None = None
     metadata: Mapping[str, Any] | None = None
     store: bool | None = None
