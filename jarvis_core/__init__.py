@@ -27,6 +27,7 @@ from jarvis_core.errors import (
     UnsupportedParameter,
 )
 from jarvis_core.grammar import (
+    AnswerSyntax,
     CallArguments,
     CallName,
     CallPattern,
@@ -59,6 +60,7 @@ from jarvis_core.rendering import (
     Control,
     PromptBuilder,
     arguments_object,
+    check_template_kwargs,
     developer_as_system,
     left_open,
     prompt_runs,
@@ -113,6 +115,7 @@ from jarvis_core.structs import (
 
 __all__ = [
     "Answer",
+    "AnswerSyntax",
     "BodyTooLarge",
     "Call",
     "CallArguments",
@@ -193,6 +196,7 @@ __all__ = [
     "Usage",
     "arguments_object",
     "calls_are_constrained",
+    "check_template_kwargs",
     "continues_reasoning",
     "developer_as_system",
     "hookimpl",

@@ -271,6 +271,24 @@ class CallSyntax:
                     yield from _up_to(cursor, str(following)[0])
 
 
+@frozen(kw_only=True)
+class AnswerSyntax:
+    """How a model writes a whole answer, so that a constraint can govern a part of it.
+
+    Attributes:
+        opening: What reasoning begins with; empty where the answer has none. If the prompt says
+            that it ``starts_in_reasoning``, the model does not write it.
+        closing: What reasoning ends with.
+        before_content: What a model writes before the text of its answer.
+        calls: How it writes calls of tools; None where a constraint cannot tell.
+    """
+
+    opening: str = ""
+    closing: str = ""
+    before_content: str = ""
+    calls: CallSyntax | None = None
+
+
 def calls_are_constrained(request: ChatRequest) -> bool:
     """Whether the core sees to it that calls of this request are written by the grammar."""
     return may_call_tools(request) and (

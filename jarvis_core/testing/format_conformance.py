@@ -16,7 +16,7 @@ import copy
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -33,8 +33,8 @@ from jarvis_core.structs import (
     ModelInfo,
     Prompt,
     SegmentKind,
-    ToolChoice,
 )
+from jarvis_core.testing.constrained_answers import check_forced, forced_requests, models_like
 from jarvis_core.testing.format_samples import (
     CONTROL_TOKENS,
     RAW_ANSWERS,
@@ -165,10 +165,35 @@ class ChatFormatConformance:
     # -- constraints -----------------------------------------------------------------------
 
     def test_a_forced_choice_gives_a_constraint_or_none(self, chat_format: ChatFormat) -> None:
-        for choice in (ToolChoice(mode="required"), ToolChoice(mode="named", name="get_weather")):
-            request = evolve(chat("Hello", tools=(WEATHER,)), tool_choice=choice)
+        for request in forced_requests():
             constraint = chat_format.tool_grammar(request, self.context)
             assert constraint is None or isinstance(constraint, Constraint)
+
+    def test_what_a_forced_choice_makes_a_model_write_is_read_as_that_call(
+        self, chat_format: ChatFormat
+    ) -> None:
+        from jarvis_core.testing.sampling import Sampler  # needs llguidance
+
+        for request in forced_requests():
+            for context in self._contexts(chat_format, request):
+                constraint = chat_format.tool_grammar(request, context)
+                if constraint is None:
+                    continue
+                sampler = Sampler(constraint, context.model)
+                for seed in range(8):
+                    raw = sampler.sample(random.Random(seed))
+                    check_forced(chat_format, request, context, raw)
+
+    def _contexts(self, chat_format: ChatFormat, request: ChatRequest) -> Iterator[FormatContext]:
+        """Contexts in which the marks of a call are text, and in which they are tokens."""
+        from jarvis_core.testing.sampling import Sampler
+
+        plain = evolve(self.context, model=evolve(self.model, control_tokens=()))
+        constraint = chat_format.tool_grammar(request, plain)
+        if constraint is not None:
+            written = Sampler(constraint, plain.model).sample(random.Random(0))
+            for model in models_like(self.model, written):
+                yield evolve(self.context, model=model)
 
     def _render(self, chat_format: ChatFormat, request: ChatRequest) -> Prompt | None:
         """The prompt, None where the format refuses."""

@@ -132,7 +132,14 @@ def test_imports_of_the_core_go_one_way() -> None:
 
 
 def test_the_core_imports_no_model_library() -> None:
-    wrong = [found.place for _, found in core_imports() if found.top in MODEL_LIBRARIES]
+    # The kit samples grammars, and imports llguidance when it does.
+    sampling = Path("testing", "sampling.py")
+    wrong = [
+        found.place
+        for _, found in core_imports()
+        if found.top in MODEL_LIBRARIES
+        and not (found.top == "llguidance" and str(sampling) in found.place)
+    ]
 
     assert wrong == []
 

@@ -11,6 +11,7 @@ import re
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     ChatRequest,
     Constraint,
     DeltaParser,
@@ -24,7 +25,13 @@ from jarvis_core import (
     left_open,
     text_of,
 )
-from jarvis_formats.tool_call_tags import call_parser, print_call, print_result, print_tools
+from jarvis_formats.tool_call_tags import (
+    CALLS,
+    call_parser,
+    print_call,
+    print_result,
+    print_tools,
+)
 
 FAMILY = "chatml"
 STOP = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
@@ -77,8 +84,14 @@ class ChatML:
         return call_parser(request)
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """A call in tags, or several."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Text, or calls in tags."""
+        return AnswerSyntax(calls=CALLS)
 
 
 FORMATS = (

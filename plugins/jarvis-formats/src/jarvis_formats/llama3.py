@@ -12,8 +12,12 @@ import re
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     Call,
+    CallArguments,
+    CallName,
     CallParser,
+    CallSyntax,
     ChatRequest,
     Constraint,
     Cursor,
@@ -27,6 +31,7 @@ from jarvis_core import (
     Scan,
     TextParser,
     arguments_object,
+    calls_are_constrained,
     json_text,
     left_open,
     may_call_tools,
@@ -38,6 +43,7 @@ from jarvis_core import (
 
 FAMILY = "llama3"
 CALL_KEYS = frozenset({"name", "parameters", "arguments", "id", "type"})
+CALLS = CallSyntax(call=('{"name": "', CallName(), '", "parameters": ', CallArguments(), "}"))
 NOT_SUPPORTED = ("builtin_tools", "custom_tools")
 STOP = ("<|eot_id|>", "<|eom_id|>", "<|start_header_id|>", "<|end_of_text|>")
 
@@ -87,11 +93,18 @@ class Llama3:
         """A parser that reads calls at the beginning or after their tag, where there are tools."""
         if not may_call_tools(request):
             return TextParser()
-        return CallParser(scan_call, markers=["<|python_tag|>"], bare="{", glue=" \t\r\n;")
+        scan = CALLS.scan if calls_are_constrained(request) else scan_call
+        return CallParser(scan, markers=["<|python_tag|>"], bare="{", glue=" \t\r\n;")
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """One call: the template takes no more in a message."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Text, or a call."""
+        return AnswerSyntax(calls=CALLS)
 
 
 FORMATS = (

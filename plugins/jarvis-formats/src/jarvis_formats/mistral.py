@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 
 from attrs import evolve, frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     Call,
+    CallArguments,
+    CallName,
     CallParser,
+    CallSyntax,
     ChatRequest,
     Constraint,
     Cursor,
@@ -27,6 +32,7 @@ from jarvis_core import (
     PromptBuilder,
     Scan,
     TextParser,
+    calls_are_constrained,
     json_text,
     literal,
     may_call_tools,
@@ -49,13 +55,31 @@ class Variant:
     Attributes:
         system_turn: The system text has a turn of its own, and a default; else it stands in the
             last turn of the user.
+        calls: How a call is written.
     """
 
     system_turn: bool
+    calls: CallSyntax
 
 
-NEMO = Variant(system_turn=False)
-SMALL32 = Variant(system_turn=True)
+NEMO = Variant(
+    system_turn=False,
+    calls=CallSyntax(
+        before="[TOOL_CALLS][",
+        call=('{"name": "', CallName(), '", "arguments": ', CallArguments(), "}"),
+        between=", ",
+        after="]",
+        marker="[TOOL_CALLS]",
+    ),
+)
+SMALL32 = Variant(
+    system_turn=True,
+    calls=CallSyntax(
+        call=("[TOOL_CALLS]", CallName(), "[ARGS]", CallArguments()),
+        between="",
+        marker="[TOOL_CALLS]",
+    ),
+)
 
 
 @frozen(kw_only=True)
@@ -80,11 +104,25 @@ class Mistral:
         """A parser that reads calls after ``[TOOL_CALLS]`` where the request has tools."""
         if not may_call_tools(request):
             return TextParser()
-        return CallParser(_CallScan(len(request.messages)), markers=["[TOOL_CALLS]"])
+        syntax = self._syntax(context.model)
+        return CallParser(
+            syntax.scan if calls_are_constrained(request) else scan_calls,
+            markers=["[TOOL_CALLS]"],
+            make_id=partial(_make_id, len(request.messages)),
+        )
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """A call, or several, in the syntax of the variant."""
+        return self._syntax(context.model).forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Text, or calls in the syntax of the variant."""
+        return AnswerSyntax(calls=self._syntax(context.model))
+
+    def _syntax(self, model: ModelInfo) -> CallSyntax:
+        return (self.variant or variant_of(model)).calls
 
 
 FORMATS = (
@@ -113,35 +151,28 @@ def detect(model: ModelInfo) -> bool:
     return all(m in template for m in nemo) or all(m in template for m in small)
 
 
-class _CallScan:
-    """Reads calls after ``[TOOL_CALLS]``, in the older and in the newer syntax.
+def scan_calls(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """Calls after ``[TOOL_CALLS]``, in the older and in the newer syntax."""
+    yield from spaces(cursor)
+    if (yield from peek(cursor)) == "[":
+        text = yield from json_text(cursor, opening="[")
+        return [_without_odd_id(call) for call in read_calls(text)]
+    name = yield from run_of(cursor, _NAME)
+    if not name:
+        raise Mismatch
+    call_id = None
+    if (yield from literal(cursor, "[CALL_ID]", "[ARGS]")) == "[CALL_ID]":
+        call_id = yield from run_of(cursor, _NAME)
+        yield from literal(cursor, "[ARGS]")
+    yield from spaces(cursor)
+    arguments = yield from json_text(cursor, opening="{")
+    return [_without_odd_id(Call(name=name, arguments=arguments, id=call_id))]
 
-    The templates print no identifier but one of nine characters, so every call gets one here.
-    """
 
-    def __init__(self, turn: int) -> None:
-        self._turn = turn
-        self._count = 0
+def _without_odd_id(call: Call) -> Call:
+    return call if call.id is not None and len(call.id) == ID_LENGTH else evolve(call, id=None)
 
-    def __call__(self, cursor: Cursor, marker: str) -> Scan[list[Call]]:
-        yield from spaces(cursor)
-        if (yield from peek(cursor)) == "[":
-            text = yield from json_text(cursor, opening="[")
-            return [self._with_id(call) for call in read_calls(text)]
-        name = yield from run_of(cursor, _NAME)
-        if not name:
-            raise Mismatch
-        call_id = None
-        if (yield from literal(cursor, "[CALL_ID]", "[ARGS]")) == "[CALL_ID]":
-            call_id = yield from run_of(cursor, _NAME)
-            yield from literal(cursor, "[ARGS]")
-        yield from spaces(cursor)
-        arguments = yield from json_text(cursor, opening="{")
-        return [self._with_id(Call(name=name, arguments=arguments, id=call_id))]
 
-    def _with_id(self, call: Call) -> Call:
-        self._count += 1
-        if call.id is not None and len(call.id) == ID_LENGTH:
-            return call
-        seed = f"{self._turn} {self._count} {call.name} {call.arguments}"
-        return evolve(call, id=hashlib.sha256(seed.encode()).hexdigest()[:ID_LENGTH])
+def _make_id(turn: int, index: int, name: str) -> str:
+    """An identifier that the templates print: no other call of the conversation has it."""
+    return hashlib.sha256(f"{turn} {index} {name}".encode()).hexdigest()[:ID_LENGTH]

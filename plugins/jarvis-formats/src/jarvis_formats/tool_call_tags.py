@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 from jarvis_core import (
     Call,
+    CallArguments,
+    CallName,
     CallParser,
+    CallSyntax,
     ChatRequest,
     Cursor,
     DeltaParser,
@@ -18,6 +21,7 @@ from jarvis_core import (
     Scan,
     TextParser,
     arguments_object,
+    calls_are_constrained,
     json_text,
     literal,
     may_call_tools,
@@ -28,13 +32,25 @@ from jarvis_core import (
 )
 
 CALL_KEYS = frozenset({"name", "arguments", "id", "type"})
+CALLS = CallSyntax(
+    call=(
+        '<tool_call>\n{"name": "',
+        CallName(),
+        '", "arguments": ',
+        CallArguments(),
+        "}\n</tool_call>",
+    ),
+    between="\n",
+    marker="<tool_call>",
+)
 
 
 def call_parser(request: ChatRequest) -> DeltaParser:
     """A parser that reads calls in tags where the request has tools."""
     if not may_call_tools(request):
         return TextParser()
-    return CallParser(scan_call, markers=["<tool_call>"])
+    scan = CALLS.scan if calls_are_constrained(request) else scan_call
+    return CallParser(scan, markers=["<tool_call>"])
 
 
 def scan_call(cursor: Cursor, marker: str) -> Scan[list[Call]]:

@@ -1,0 +1,155 @@
+"""Requests whose answers are constrained, and whether a sampled answer is what was asked for."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from attrs import evolve
+
+from jarvis_core.chat import AnswerReader, Fold
+from jarvis_core.interfaces import ChatFormat
+from jarvis_core.structs import (
+    Answer,
+    ChatRequest,
+    Delta,
+    EngineOutput,
+    FormatContext,
+    Message,
+    ModelInfo,
+    Tool,
+    ToolChoice,
+    Usage,
+)
+from jarvis_core.testing.format_samples import random_chunks
+
+
+def _tool(name: str, parameters: dict[str, Any] | None, *, strict: bool = False) -> Tool:
+    function = {"name": name, "parameters": parameters, "strict": strict}
+    return Tool(spec={"type": "function", "function": function})
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+TOOLS = (
+    _tool("now", None),
+    _tool("get", _object(key={"type": "string"}), strict=True),
+    _tool(
+        "get_all-2",
+        {
+            "type": "object",
+            "properties": {
+                "where": {"$ref": "#/$defs/place"},
+                "tags": {"type": "array", "items": {"enum": ["</tool_call>", "[ARGS]", '"}]\n']}},
+                "count": {"type": ["integer", "null"], "minimum": -3},
+                "exact": {"type": "boolean"},
+            },
+            "required": ["where", "exact"],
+            "$defs": {"place": _object(town={"type": "string"}, wide={"type": "number"})},
+        },
+    ),
+    _tool("note", {"type": "object", "additionalProperties": {"type": "string"}}),
+)
+"""Tools whose names begin alike and whose arguments hold all kinds of values."""
+
+
+def forced_requests() -> Iterator[ChatRequest]:
+    """Requests whose answer has to be a call."""
+    request = ChatRequest(model="m", messages=(Message(role="user", content="Hello"),), tools=TOOLS)
+    required = evolve(request, tool_choice=ToolChoice(mode="required"))
+    yield required
+    yield evolve(required, parallel_tool_calls=False)
+    yield evolve(required, tools=TOOLS[:1])
+    for tool in TOOLS:
+        yield evolve(request, tool_choice=ToolChoice(mode="named", name=tool.name))
+
+
+def models_like(model: ModelInfo, written: str) -> Iterator[ModelInfo]:
+    """A model without control tokens, and models for which the marks of an answer are some.
+
+    Args:
+        model: What else they are.
+        written: An answer; ``<this>``, ``<|this|>`` and ``[THIS]`` are marks.
+    """
+    marks = tuple(dict.fromkeys(re.findall(r"<[^<>\s\"]+>|\[[A-Z_]+\]", written)))
+    yield evolve(model, control_tokens=())
+    if marks:
+        ids = tuple(range(len(marks)))
+        yield evolve(model, control_tokens=marks, control_token_ids=ids)
+        yield evolve(model, control_tokens=marks, control_token_ids=())
+
+
+def read_answer(
+    chat_format: ChatFormat, request: ChatRequest, context: FormatContext, chunks: Sequence[str]
+) -> tuple[Answer, list[Delta]]:
+    """What the server makes of an answer: the whole of it, and its deltas."""
+    prompt = chat_format.render(request, context)
+    reader = AnswerReader(0, chat_format.parser(request, context, prompt))
+    deltas: list[Delta] = []
+    for chunk in chunks:
+        deltas.extend(reader.read(EngineOutput(text=chunk)))
+    usage = Usage(prompt_tokens=0, completion_tokens=0)
+    deltas.extend(reader.read(EngineOutput(finish_reason="stop", usage=usage)))
+    fold = Fold()
+    for delta in deltas:
+        fold.add(delta)
+    return fold.completion().answers[0], deltas
+
+
+def check_forced(
+    chat_format: ChatFormat, request: ChatRequest, context: FormatContext, raw: str
+) -> None:
+    """Check that a raw answer is the calls that the request forces and nothing else."""
+    whole, _ = read_answer(chat_format, request, context, [raw])
+    assert not (whole.content or "").strip(), (raw, whole)
+    assert whole.finish_reason == "tool_calls", (raw, whole)
+    single = request.tool_choice.mode == "named" or not request.parallel_tool_calls
+    assert len(whole.tool_calls) == 1 or (whole.tool_calls and not single), (raw, whole)
+    for call in whole.tool_calls:
+        assert request.tool_choice.name in (None, call.name), (raw, call)
+        check_arguments(request, call.name, call.arguments)
+    for seed in range(3):
+        cut, deltas = read_answer(
+            chat_format, request, context, random_chunks(raw, random.Random(seed))
+        )
+        assert _named(cut) == _named(whole), (raw, cut, whole)
+        _check_names_come_first(deltas)
+
+
+def check_arguments(request: ChatRequest, name: str, arguments: str) -> None:
+    """Check that arguments are an object that the schema of the tool allows."""
+    import jsonschema
+
+    tools = [tool for tool in request.tools if tool.name == name]
+    assert tools, f"there is no tool {name!r}"
+    value = json.loads(arguments)
+    assert isinstance(value, dict), arguments
+    jsonschema.validate(value, dict(tools[0].parameters))
+
+
+def _named(answer: Answer) -> list[tuple[str, str]]:
+    return [(call.name, call.arguments) for call in answer.tool_calls]
+
+
+def _check_names_come_first(deltas: Sequence[Delta]) -> None:
+    begun: list[int] = []
+    for delta in deltas:
+        for piece in delta.tool_calls:
+            if piece.index not in begun:
+                assert piece.index == len(begun), "calls are numbered in order"
+                assert piece.name, "a call begins with its name"
+                assert piece.id, "a call begins with its identifier"
+                begun.append(piece.index)
+            else:
+                assert piece.name is None, "a name is given once"
+                assert piece.index == begun[-1], "calls do not overlap"
