@@ -177,6 +177,9 @@ class DeltaParser(Protocol):
 class ChatFormat(Protocol):
     """Render and parse for one family of models. Pure: no I/O, no weights, no global state.
 
+    It may have ``aliases``, a tuple of other names that operators may write. A name is found in any
+    spelling without that: case, ``-``, ``_`` and ``.`` make no difference.
+
     Attributes:
         name: As operators write it in ``JARVIS_MODEL_CHAT_FORMAT``.
     """

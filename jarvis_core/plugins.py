@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import import_module
@@ -85,13 +86,20 @@ class Registry:
         raise PluginError(missing_engine(name, self.engines, self.broken))
 
     def chat_format(self, name: str) -> ChatFormat:
-        """The chat format of that name.
+        """The chat format of that name, in any spelling: ``llama-3`` is ``llama3``.
+
+        A format is found by its ``aliases`` too, if it has any and no name is meant.
 
         Raises:
             PluginError: There is none; the message lists those that there are.
         """
         if name in self.chat_formats:
             return self.chat_formats[name]
+        meant = _letters(name)
+        for names in (lambda f: (f.name,), _aliases):
+            found = [f for f in self.chat_formats.values() if meant in map(_letters, names(f))]
+            if len(found) == 1:
+                return found[0]
         known = ", ".join(["auto", *sorted(self.chat_formats)])
         raise PluginError(
             f"chat format {name!r} does not exist; there are: {known}{_broken_hint(self.broken)}"
@@ -111,6 +119,15 @@ class Registry:
                 return str(name)
             _log.warning("plugin %s detected the unknown format %r", impl.plugin_name, name)
         return "template"
+
+
+def _letters(name: str) -> str:
+    """What spellings of a name have in common."""
+    return re.sub(r"[-_. ]", "", name).lower()
+
+
+def _aliases(chat_format: ChatFormat) -> Iterable[str]:
+    return getattr(chat_format, "aliases", ())
 
 
 def missing_engine(

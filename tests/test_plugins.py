@@ -144,6 +144,33 @@ def test_missing_format_lists_those_that_there_are(plugins: Plugins) -> None:
         plugins.load().chat_format("x")
 
 
+@pytest.mark.parametrize("name", ["Llama-3.1", "llama_3_1", "other name", "Other-Name"])
+def test_a_format_is_found_in_any_spelling_of_its_name_and_aliases(
+    plugins: Plugins, name: str
+) -> None:
+    source = FORMAT.format(name="llama3.1", detect="return None")
+    plugins.add(
+        "one", source.replace("class Format:", 'class Format:\n    aliases = ("other-name",)')
+    )
+    assert plugins.load().chat_format(name).name == "llama3.1"
+
+
+def test_a_name_goes_before_an_alias_and_what_two_may_mean_is_nobodys(plugins: Plugins) -> None:
+    for name in ("one", "two", "three"):
+        source = FORMAT.format(name=name, detect="return None")
+        aliases = 'class Format:\n    aliases = ("both",)'
+        plugins.add(
+            name,
+            source.replace(
+                "class Format:", aliases.replace("both", "one" if name == "three" else "both")
+            ),
+        )
+    registry = plugins.load()
+    assert registry.chat_format("One").name == "one"
+    with pytest.raises(PluginError, match="'both' does not exist"):
+        registry.chat_format("both")
+
+
 @pytest.mark.parametrize("source", [ENGINE, FORMAT.replace("{detect}", "return None")])
 def test_two_plugins_with_one_name_are_an_error_that_names_both(
     plugins: Plugins, source: str

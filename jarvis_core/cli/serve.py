@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import click
+from attrs import evolve
 
 from jarvis_core.errors import SettingError
 from jarvis_core.plugins import Registry, load_plugins
@@ -105,7 +106,7 @@ def prepare(options: Mapping[str, str | None]) -> tuple[Settings, Registry]:
         engines=registry.engines,
         broken=registry.broken,
     )
-    check_chat_formats(settings, registry)
+    settings = name_chat_formats(settings, registry)
     for plugin in registry.broken:
         _warn(f"plugin {plugin.name!r} ({plugin.distribution}) is left out: {plugin.error}")
     for warning in settings.warnings:
@@ -117,13 +118,17 @@ def _warn(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
 
 
-def check_chat_formats(settings: Settings, registry: Registry) -> None:
-    """Refuse a chat format that does not exist, before anything is loaded.
+def name_chat_formats(settings: Settings, registry: Registry) -> Settings:
+    """The settings with each chat format by its own name, before anything is loaded.
 
     Raises:
-        PluginError: It lists those that do.
+        PluginError: One does not exist; the message lists those that do.
     """
-    for model in settings.models.values():
+    models = {
         # Another Python has its own plugins: its engine host checks.
-        if model.chat_format != "auto" and model.python is None:
-            registry.chat_format(model.chat_format)
+        key: model
+        if model.chat_format == "auto" or model.python is not None
+        else evolve(model, chat_format=registry.chat_format(model.chat_format).name)
+        for key, model in settings.models.items()
+    }
+    return evolve(settings, models=models)

@@ -138,8 +138,9 @@ class EngineSide:
         name = plan.chat_format
         if name == "auto":
             name = registry.detect_chat_format(info)
-        self._loaded = Loaded(engine=engine, chat_format=registry.chat_format(name))
-        self._channel.send(["ready", converter.unstructure(info), name])
+        chat_format = registry.chat_format(name)
+        self._loaded = Loaded(engine=engine, chat_format=chat_format)
+        self._channel.send(["ready", converter.unstructure(info), chat_format.name])
 
     def _progress(self, done: int, total: int) -> None:
         self._channel.send(["progress", done, total])

@@ -69,7 +69,11 @@ def parse_case(format_name: str, case: Mapping[str, Any], chunks: Iterable[str])
 
 
 def render_with(chat_format: ChatFormat, case: Mapping[str, Any]) -> str:
-    """``render_case`` for a format that is at hand."""
+    """``render_case`` for a format that is at hand.
+
+    Its attribute ``reasoning_key``, if it has one, is what the publisher's template calls the
+    reasoning of a message; ``reasoning_content`` is usual.
+    """
     kwargs = dict(case.get("kwargs") or {})
     generation = bool(kwargs.pop("add_generation_prompt", False))
     continued = bool(kwargs.pop("continue_final_message", False))
@@ -78,9 +82,11 @@ def render_with(chat_format: ChatFormat, case: Mapping[str, Any]) -> str:
             "add_generation_prompt and continue_final_message exclude each other",
             param="continue_final_message",
         )
+    key = getattr(chat_format, "reasoning_key", None)
+    named = (key,) if key else ("reasoning_content", "reasoning")
     request = ChatRequest(
         model=chat_format.name,
-        messages=tuple(map(_message, case["messages"])),
+        messages=tuple(_message(message, named) for message in case["messages"]),
         tools=_tools(case.get("tools")),
         template_kwargs=kwargs,
         add_generation_prompt=generation,
@@ -160,7 +166,7 @@ def _tool_named(name: str) -> Tool:
     return Tool(spec={"type": "function", "function": {"name": name}})
 
 
-def _message(wire: Mapping[str, Any]) -> Message:
+def _message(wire: Mapping[str, Any], reasoning_keys: Iterable[str]) -> Message:
     message = Message(
         role=wire["role"],
         content=_content(wire.get("content")),
@@ -168,7 +174,7 @@ def _message(wire: Mapping[str, Any]) -> Message:
         tool_calls=tuple(map(_tool_call, wire.get("tool_calls") or ())),
         tool_call_id=wire.get("tool_call_id"),
     )
-    return evolve(message, reasoning=wire.get("reasoning_content", wire.get("reasoning")))
+    return evolve(message, reasoning=next((wire[k] for k in reasoning_keys if k in wire), None))
 
 
 def _content(wire: str | Iterable[Mapping[str, Any]] | None) -> str | tuple[Part, ...] | None:
