@@ -11,10 +11,10 @@ from jarvis_core.errors import RequestError
 from jarvis_core.rendering import arguments_object, text_of
 from jarvis_core.structs import ChatRequest, FormatContext, Message, TextPart
 
-_CONTENT = r"content['\"\]]*"
+_CONTENT = r"\bcontent['\"\]]*"
 _TESTS_NULL = re.compile(_CONTENT + r"\s+is\s+(not\s+)?none", re.IGNORECASE)
 _TESTS_STRING = re.compile(_CONTENT + r"\s+is\s+(not\s+)?string")
-_LOOPS_OVER_PARTS = re.compile(r"\bin\s+[\w.\[\]'\"]*" + _CONTENT)
+_LOOPS_OVER_PARTS = re.compile(r"\bfor\s+\w+\s+in\s+[\w.\[\]'\"]*" + _CONTENT)
 
 
 @frozen(kw_only=True)

@@ -120,6 +120,13 @@ def test_null_and_parts_are_given_to_templates_that_know_them(template: Template
         render(template, knows_parts, picture)
 
 
+def test_a_template_that_only_looks_into_text_is_given_text(template: TemplateFormat) -> None:
+    searches = "{% if 'x' in messages[0].content %}x{% endif %}{{ messages[0].content.strip() }}"
+    assert render(template, searches, USER).text == "Hi"
+    tests_another = "{{ messages[0].reasoning_content is not none }}{{ messages[0].content + '!' }}"
+    assert render(template, tests_another, Message(role="assistant")).text == "True!"
+
+
 def test_a_developer_speaks_as_system_where_the_template_would_lose_it(
     template: TemplateFormat,
 ) -> None:
