@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -57,7 +58,8 @@ class Matcher:
         if greedy:
             # Asking for one token costs much less than asking for all.
             token = int(row.argmax())
-            if token not in self._end_ids and self._follow(token):
+            sound = math.isfinite(row[token])
+            if sound and token not in self._end_ids and self._follow(token):
                 return token
         if not self._restrict(row):
             self.complete = True

@@ -75,9 +75,12 @@ class Sampler:
         Raises:
             EngineError: No token has a finite logit.
         """
-        if not self.plain:
-            self._shape(row)
+        blocked = None if self.plain else self._shape(row)
         token = int(row.argmax())
+        if blocked is not None and not math.isfinite(row[token]):
+            # A constraint allows nothing else, and it goes before ``min_tokens``.
+            row[self._blocked] = blocked
+            token = int(row.argmax())
         if not math.isfinite(row[token]):
             raise EngineError("the model gave no valid probabilities; its weights may be damaged")
         if not self._greedy:
@@ -87,13 +90,17 @@ class Sampler:
             self._penalties.add(token)
         return token
 
-    def _shape(self, row: Row) -> None:
+    def _shape(self, row: Row) -> Row | None:
+        """Change logits as the parameters ask; returns those of tokens that may not come yet."""
+        blocked: Row | None = None
         if len(self._bias_ids):
             row[self._bias_ids] += self._bias
         if self._chosen < self._params.min_tokens and len(self._blocked):
+            blocked = row[self._blocked]
             row[self._blocked] = -np.inf
         if self._penalties is not None:
             self._penalties.apply(row)
+        return blocked
 
     def _draw(self, row: Row, best: float) -> int:
         params = self._params
