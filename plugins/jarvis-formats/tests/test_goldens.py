@@ -24,6 +24,10 @@ VARIANTS = [
     ("llama3", "llama3.3"),
     ("mistral", "mistral-nemo"),
     ("mistral", "mistral-small-3.2"),
+    ("gemma2", "gemma2"),
+    ("gemma4", "gemma4"),
+    ("phi3", "phi3"),
+    ("gpt_oss", "gpt-oss"),
 ]
 Cases = Callable[[str], list[dict[str, Any]]]
 
@@ -64,7 +68,7 @@ def test_a_refusal_names_the_field_at_fault(variant: str, render_cases: Cases) -
     assert all(r.param is not None and r.param.startswith("messages") for r in refusals)
 
 
-@pytest.mark.parametrize("family", ["chatml", "llama3", "mistral"])
+@pytest.mark.parametrize("family", ["chatml", "llama3", "mistral", "gemma4", "gpt_oss"])
 def test_answers_are_parsed_alike_however_they_are_cut(family: str, parse_cases: Cases) -> None:
     for case in parse_cases(family):
         for chunks in chunkings(case["raw"]):

@@ -43,6 +43,13 @@ def test_every_family_and_variant_is_registered() -> None:
         "mistral",
         "mistral-nemo",
         "mistral-small-3.2",
+        "gemma2",
+        "gemma4",
+        "phi3",
+        "gpt_oss",
+        "zephyr",
+        "vicuna",
+        "alpaca",
     }
 
 

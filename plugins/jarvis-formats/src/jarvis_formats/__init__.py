@@ -5,9 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jarvis_core import ChatFormat, ModelInfo, hookimpl
-from jarvis_formats import chatml, llama3, mistral
+from jarvis_formats import (
+    alpaca,
+    chatml,
+    command_r,
+    deepseek_r1,
+    gemma2,
+    gemma4,
+    gpt_oss,
+    granite4,
+    hermes,
+    llama3,
+    mistral,
+    phi3,
+    qwen3,
+    smollm3,
+    vicuna,
+    zephyr,
+)
 
-_FAMILIES = (chatml, llama3, mistral)
+_FAMILIES = (
+    chatml,
+    llama3,
+    mistral,
+    gemma2,
+    gemma4,
+    phi3,
+    gpt_oss,
+    zephyr,
+    vicuna,
+    alpaca,
+    command_r,
+    deepseek_r1,
+    granite4,
+    hermes,
+    qwen3,
+    smollm3,
+)
 
 
 @hookimpl

@@ -1,0 +1,91 @@
+"""Gemma 1 and 2: turns of user and model by turns, without system messages and tools.
+
+Source: the chat template of google/gemma-2-2b-it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+from jarvis_core import (
+    ChatRequest,
+    Constraint,
+    DeltaParser,
+    FormatContext,
+    ModelInfo,
+    Prompt,
+    PromptBuilder,
+    RequestError,
+    TextParser,
+    left_open,
+)
+from jarvis_formats.plain import check_no_calls, content
+
+FAMILY = "gemma2"
+STOP = ("<end_of_turn>", "<start_of_turn>", "<eos>")
+
+
+@frozen(kw_only=True)
+class Gemma2:
+    """The format."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+
+    def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+        """The prompt, as the publisher's template prints it."""
+        _check_turns(request)
+        out = PromptBuilder().scaffold(context.model.bos_token or "<bos>")
+        for i, message in enumerate(request.messages):
+            role = "model" if message.role == "assistant" else message.role
+            out.scaffold("<start_of_turn>").content(role)
+            out.scaffold("\n").content(content(message, i).strip())
+            out.scaffold("" if left_open(request, i) else "<end_of_turn>\n")
+        if request.add_generation_prompt and not request.continue_final_message:
+            out.scaffold("<start_of_turn>model\n")
+        return out.build(stop=STOP)
+
+    def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
+        """A parser to which all text is content: these models were shown no tools."""
+        return TextParser()
+
+    def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
+        """None: there are no tool calls."""
+        return None
+
+
+FORMATS = (Gemma2(name=FAMILY, aliases=("gemma", "gemma1")),)
+
+
+def detect(model: ModelInfo) -> bool:
+    """Whether the model surely is an instructed Gemma 1 or 2 with its publisher's template."""
+    template = model.chat_template
+    if not template:
+        names = f"{model.title} {model.source}".lower()
+        return (
+            model.architecture in ("gemma", "gemma2")
+            and {"<start_of_turn>", "<end_of_turn>"} <= set(model.control_tokens)
+            and bool(re.search(r"gemma.*[-_ ]it\b", names))
+        )
+    marks = ("<start_of_turn>", "<end_of_turn>", "System role not supported", "must alternate")
+    return all(mark in template for mark in marks) and not re.search(
+        r"tool|think|image|developer", template
+    )
+
+
+def _check_turns(request: ChatRequest) -> None:
+    for i, message in enumerate(request.messages):
+        check_no_calls(message, i)
+        if i == 0 and message.role in ("system", "developer"):
+            raise RequestError(
+                "this model has no system role: put the text into the first message of the user",
+                param="messages[0].role",
+            )
+        if (message.role == "user") is not (i % 2 == 0):
+            raise RequestError(
+                "this model's chat template wants messages of user and assistant by turns, the "
+                f"user's first; messages[{i}] is from {message.role}",
+                param=f"messages[{i}].role",
+            )
