@@ -28,7 +28,17 @@ from jarvis_core.testing import parse_case
 from jarvis_formats import jarvis_register_chat_formats
 
 FORMATS = {f.name: f for f in jarvis_register_chat_formats()}
-NAMES = ("chatml", "llama3", "mistral")
+NAMES = (
+    "chatml",
+    "llama3",
+    "mistral",
+    "hermes",
+    "qwen3",
+    "granite4",
+    "smollm3",
+    "deepseek_r1",
+    "command_r",
+)
 Call = tuple[str, Any]
 
 
@@ -50,11 +60,33 @@ def _mistral_array(calls: list[Call]) -> str:
     return "[TOOL_CALLS]" + json.dumps([{"name": n, "arguments": a} for n, a in calls])
 
 
+def _deepseek(calls: list[Call]) -> str:
+    texts = (
+        f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{n}\n```json\n{json.dumps(a)}\n```"
+        "<｜tool▁call▁end｜>"
+        for n, a in calls
+    )
+    return "<｜tool▁calls▁begin｜>" + "\n".join(texts)
+
+
+def _command_r(calls: list[Call]) -> str:
+    items = (
+        {"tool_call_id": str(k), "tool_name": n, "parameters": a} for k, (n, a) in enumerate(calls)
+    )
+    return f"<|START_ACTION|>{json.dumps(list(items), indent=4)}<|END_ACTION|>"
+
+
 SYNTAXES: list[tuple[str, Callable[[list[Call]], str]]] = [
     ("chatml", _chatml),
     ("llama3", _llama3),
     ("mistral", _mistral),
     ("mistral", _mistral_array),
+    ("hermes", _chatml),
+    ("qwen3", _chatml),
+    ("granite4", _chatml),
+    ("smollm3", _chatml),
+    ("deepseek_r1", _deepseek),
+    ("command_r", _command_r),
 ]
 
 MARKERS = (
@@ -64,6 +96,13 @@ MARKERS = (
     "[TOOL_CALLS]",
     "[ARGS]",
     "[CALL_ID]",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n",
+    "\n```<｜tool▁call▁end｜>",
+    "<｜tool▁calls▁end｜>",
+    "<|START_ACTION|>[",
+    '{"tool_call_id": "0", "tool_name": "f", "parameters": {}}',
+    "]<|END_ACTION|>",
     '{"name": "f", "arguments": {"x": 1}}',
     '{"name": "f", "parameters": {}}',
     '{"name": "',
@@ -171,7 +210,18 @@ def test_calls_of_any_arguments_come_back(
     assert result["finish_reason"] == "tool_calls"
 
 
-@pytest.mark.parametrize("name", ["chatml-qwen2.5", "mistral-nemo", "mistral-small-3.2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chatml-qwen2.5",
+        "mistral-nemo",
+        "mistral-small-3.2",
+        "hermes",
+        "qwen3",
+        "granite4",
+        "smollm3-published",
+    ],
+)
 @given(calls=calls_made)
 @settings(max_examples=30, deadline=None)
 def test_a_call_that_was_printed_is_parsed_back(name: str, calls: list[Call]) -> None:
@@ -191,7 +241,7 @@ def test_a_call_that_was_printed_is_parsed_back(name: str, calls: list[Call]) ->
     )
     prompt = chat_format.render(asked, context).text
     answer = chat_format.render(told, context).text.removeprefix(prompt)
-    for end in ("<|im_end|>\n", "</s>"):
+    for end in ("<|im_end|>\n", "<|end_of_text|>\n", "</s>"):
         answer = answer.removesuffix(end)
     result = parsed(name, [answer])
     back = [(c["name"], json.loads(c["arguments"])) for c in result["tool_calls"]]
@@ -252,6 +302,11 @@ def test_a_choice_of_no_tool_leaves_call_syntax_as_text(name: str) -> None:
         ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {}}, {"name": "g"}]'),
         ("mistral", "[TOOL_CALLS][ARGS]{}"),
         ("mistral", "[TOOL_CALLS]f[ARGS][]"),
+        ("deepseek_r1", "<｜tool▁calls▁begin｜><｜tool▁calls▁end｜>"),
+        ("deepseek_r1", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>\n```json\n{}\n```"),
+        ("command_r", "<|START_ACTION|>[]<|END_ACTION|>"),
+        ("command_r", '<|START_ACTION|>[{"tool_name": "f"}]<|END_ACTION|>'),
+        ("command_r", '<|START_ACTION|>[{"name": "f", "parameters": {}}]<|END_ACTION|>'),
     ],
 )
 def test_what_is_not_correctly_written_is_content(name: str, raw: str) -> None:

@@ -28,6 +28,12 @@ VARIANTS = [
     ("gemma4", "gemma4"),
     ("phi3", "phi3"),
     ("gpt_oss", "gpt-oss"),
+    ("hermes", "hermes3"),
+    ("qwen3", "qwen3"),
+    ("granite4", "granite4"),
+    ("deepseek_r1", "deepseek-r1"),
+    ("smollm3", "smollm3"),
+    ("command_r", "command-r7b"),
 ]
 Cases = Callable[[str], list[dict[str, Any]]]
 
@@ -68,7 +74,22 @@ def test_a_refusal_names_the_field_at_fault(variant: str, render_cases: Cases) -
     assert all(r.param is not None and r.param.startswith("messages") for r in refusals)
 
 
-@pytest.mark.parametrize("family", ["chatml", "llama3", "mistral", "gemma4", "gpt_oss"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "chatml",
+        "llama3",
+        "mistral",
+        "gemma4",
+        "gpt_oss",
+        "hermes",
+        "qwen3",
+        "granite",
+        "deepseek_r1",
+        "smollm3",
+        "command_r",
+    ],
+)
 def test_answers_are_parsed_alike_however_they_are_cut(family: str, parse_cases: Cases) -> None:
     for case in parse_cases(family):
         for chunks in chunkings(case["raw"]):

@@ -64,6 +64,7 @@ class CommandR:
     """The format."""
 
     name: str
+    aliases: tuple[str, ...] = ()
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it.
@@ -108,7 +109,7 @@ class CommandR:
         return None
 
 
-FORMATS = (CommandR(name=FAMILY),)
+FORMATS = (CommandR(name=FAMILY, aliases=("command-r7b", "cohere")),)
 
 
 def detect(model: ModelInfo) -> bool:

@@ -38,6 +38,7 @@ class Granite4:
     """The format."""
 
     name: str
+    aliases: tuple[str, ...] = ()
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
@@ -69,7 +70,7 @@ class Granite4:
         return None
 
 
-FORMATS = (Granite4(name=FAMILY),)
+FORMATS = (Granite4(name=FAMILY, aliases=("granite", "granite-4.0")),)
 
 
 def detect(model: ModelInfo) -> bool:

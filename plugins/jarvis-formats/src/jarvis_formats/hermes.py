@@ -40,6 +40,7 @@ class Hermes:
     """The format."""
 
     name: str
+    aliases: tuple[str, ...] = ()
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's templates print it."""
@@ -71,7 +72,7 @@ class Hermes:
         return None
 
 
-FORMATS = (Hermes(name=FAMILY),)
+FORMATS = (Hermes(name=FAMILY, aliases=("hermes-3", "hermes-2-pro")),)
 
 
 def detect(model: ModelInfo) -> bool:
