@@ -1,5 +1,6 @@
 """The public API of Jarvis: what plugins and programs import."""
 
+from jarvis_core.context_length import completion_room
 from jarvis_core.errors import (
     BodyTooLarge,
     ConfigError,
@@ -112,6 +113,7 @@ from jarvis_core.structs import (
     ToolChoice,
     Usage,
 )
+from jarvis_core.token_text import TextStream, read_pieces
 
 __all__ = [
     "Answer",
@@ -187,6 +189,7 @@ __all__ = [
     "StopStrings",
     "TextParser",
     "TextPart",
+    "TextStream",
     "TokenLogprob",
     "Tool",
     "ToolCall",
@@ -197,6 +200,7 @@ __all__ = [
     "arguments_object",
     "calls_are_constrained",
     "check_template_kwargs",
+    "completion_room",
     "continues_reasoning",
     "developer_as_system",
     "hookimpl",
@@ -208,6 +212,7 @@ __all__ = [
     "prompt_runs",
     "read_call",
     "read_calls",
+    "read_pieces",
     "run_of",
     "setting",
     "spaces",

@@ -22,11 +22,13 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("*/*/pyproject.toml"))
 LAYERS = (
     {"structs"},
     {"errors"},
+    {"context_length"},
     {"rendering", "json_scan", "json_schema", "scanning", "parsing", "grammar"},
     {"interfaces"},
     {"reasoning"},
     {"hookspecs"},
     {"stopping", "template"},
+    {"token_text"},
     {"plugins"},
     {"settings"},
     {"chat", "completion"},

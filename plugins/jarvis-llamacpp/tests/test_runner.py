@@ -18,6 +18,8 @@ from jarvis_core import (
     GenerationRequest,
     Prompt,
     SamplingParams,
+    TextStream,
+    read_pieces,
 )
 from jarvis_llamacpp.batch import Batch
 from jarvis_llamacpp.context import DecodeError, LlamaContext
@@ -25,7 +27,6 @@ from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.reply import Reply
 from jarvis_llamacpp.runner import Runner
 from jarvis_llamacpp.sampler import Sampler
-from jarvis_llamacpp.text import TextStream, read_pieces
 from jarvis_llamacpp.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,6 @@ from llguidance import LLMatcher
 
 from jarvis_core import (
     Capabilities,
-    ContextLengthExceeded,
     EngineOutput,
     EngineStats,
     GenerationRequest,
@@ -22,7 +21,10 @@ from jarvis_core import (
     ModelSpec,
     Prompt,
     RequestError,
+    TextStream,
     Usage,
+    completion_room,
+    read_pieces,
 )
 from jarvis_llamacpp.constraint import ConstraintCompiler
 from jarvis_llamacpp.context import DecodeError, LlamaContext
@@ -36,7 +38,6 @@ from jarvis_llamacpp.sampler import Sampler, check_params
 from jarvis_llamacpp.scheduler import ALIGNMENT
 from jarvis_llamacpp.settings import LlamaCppSettings
 from jarvis_llamacpp.source import Weights, find_weights
-from jarvis_llamacpp.text import TextStream, read_pieces
 from jarvis_llamacpp.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,9 @@ class LlamaCppEngine:
         if request.constraint is not None:
             grammar = await self._constraints.compile(request.constraint)
         ids = await self.tokenize(request.prompt)
-        most = self._most_tokens(len(ids), request.sampling.max_tokens)
+        most = len(ids) + completion_room(
+            len(ids), request.sampling.max_tokens, self._info.context_length
+        )
         if most == len(ids):
             yield EngineOutput(prompt_tokens=len(ids))
             for index in range(request.n):
@@ -126,26 +129,6 @@ class LlamaCppEngine:
         self._long_texts.shutdown()
         self._constraints.close()
         self._model.close()
-
-    def _most_tokens(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """Tokens of prompt and completion at which generation ends."""
-        length = self._info.context_length
-        if max_tokens is None:
-            if prompt_tokens < length:
-                return length
-            wanted = f"{prompt_tokens:,} tokens and needs room for at least one more"
-        else:
-            if prompt_tokens + max_tokens <= length:
-                return prompt_tokens + max_tokens
-            wanted = (
-                f"{prompt_tokens:,} tokens and max_tokens is {max_tokens:,}, "
-                f"together {prompt_tokens + max_tokens:,}"
-            )
-        raise ContextLengthExceeded(
-            f"the prompt has {wanted}; the context length is {length:,} tokens: shorten the prompt"
-            + ("" if max_tokens is None else " or lower max_tokens"),
-            param="messages",
-        )
 
     def _make_job(
         self, request: GenerationRequest, ids: list[int], most: int, grammar: LLMatcher | None

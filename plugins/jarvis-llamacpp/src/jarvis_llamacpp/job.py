@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from jarvis_core import GenerationRequest, TokenLogprob, Usage
+from jarvis_core import GenerationRequest, TextStream, TokenLogprob, Usage
 from jarvis_llamacpp.matcher import Matcher
 from jarvis_llamacpp.reply import Reply
 from jarvis_llamacpp.sampler import Sampler
 from jarvis_llamacpp.sequence import Sequence
-from jarvis_llamacpp.text import TextStream
 
 
 @define(eq=False, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-from jarvis_core import StopStrings
+from jarvis_core.stopping import StopStrings
 
 
 def read_pieces(pieces: Sequence[bytes]) -> list[str | None]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jarvis_llamacpp.text import TextStream, read_pieces
+from jarvis_core.token_text import TextStream, read_pieces
 
 
 def stream(pieces: Sequence[bytes], *stops: str) -> TextStream:
