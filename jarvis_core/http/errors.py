@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from http import HTTPStatus
 
 import orjson
@@ -58,9 +59,9 @@ def headers(error: JarvisError) -> dict[str, str]:
     return found
 
 
-def response(error: JarvisError) -> Response:
+def response(error: JarvisError, write: Callable[[JarvisError], bytes] = body) -> Response:
     """The answer that tells a client about an error."""
-    return json(body(error), status=error.status_code, headers=headers(error))
+    return json(write(error), status=error.status_code, headers=headers(error))
 
 
 def raw(error: JarvisError) -> bytes:

@@ -1,0 +1,1 @@
+"""Anthropic's wire format: /v1/messages, for clients that speak it."""

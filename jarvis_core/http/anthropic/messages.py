@@ -1,0 +1,52 @@
+"""POST /v1/messages and /v1/messages/count_tokens."""
+
+from __future__ import annotations
+
+from jarvis_core.host.calls import Rendered, RenderRequest
+from jarvis_core.http import generation
+from jarvis_core.http.anthropic.answers import Head, MessageWriter
+from jarvis_core.http.anthropic.request import read_messages, read_prompt
+from jarvis_core.http.asking import asking
+from jarvis_core.http.body import read_json
+from jarvis_core.http.exchange import Exchange
+from jarvis_core.http.front import Front
+from jarvis_core.http.generation import Asked
+from jarvis_core.http.openai.parameter_table import ignored_header
+from jarvis_core.http.responses import Response, json
+from jarvis_core.structs import ModelInfo
+
+
+async def create(front: Front, exchange: Exchange) -> Response | None:
+    """Answer a conversation."""
+    call = read_messages(await read_json(exchange.request, front.settings), front.settings)
+    chat = call.chat.body
+    stops = (chat.stop,) if isinstance(chat.stop, str) else chat.stop or ()
+
+    def ask(model: ModelInfo) -> Asked:
+        return Asked(
+            request=call.request(model),
+            writer=MessageWriter(
+                Head(model=model.name, stop_sequences=stops),
+                prompt_tokens=lambda: exchange.prompt_tokens,
+            ),
+            headers=_headers(exchange, call.ignored),
+        )
+
+    return await generation.answer(
+        front, exchange, model=chat.model, streamed=bool(chat.stream), ask=ask
+    )
+
+
+async def count_tokens(front: Front, exchange: Exchange) -> Response:
+    """Count the tokens of a prompt, as an answer to it would."""
+    call = read_prompt(await read_json(exchange.request, front.settings), front.settings)
+    async with asking(front, exchange, call.chat.body.model) as (lease, _):
+        request = RenderRequest(chat=call.request(lease.info))
+        rendered = await lease.call(request, Rendered, request_id=exchange.id)
+    return json(
+        {"input_tokens": len(rendered.tokens.ids)}, headers=_headers(exchange, call.ignored)
+    )
+
+
+def _headers(exchange: Exchange, ignored: str) -> dict[str, str]:
+    return {"request-id": exchange.id, **ignored_header(ignored)}

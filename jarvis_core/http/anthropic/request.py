@@ -1,0 +1,255 @@
+"""The body of a message request as a chat: one way of checking and asking for both wire formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from jarvis_core.errors import RequestError
+from jarvis_core.http.anthropic.parameters import COUNTED, PARAMETERS
+from jarvis_core.http.anthropic.wire import (
+    AssistantBlock,
+    AssistantBody,
+    Base64SourceBody,
+    ImageBlockBody,
+    MessageBody,
+    MessagesBody,
+    PromptBody,
+    SystemBody,
+    TextBlockBody,
+    ThinkingBlockBody,
+    ToolBody,
+    ToolResultBlockBody,
+    ToolUseBlockBody,
+    UserBody,
+)
+from jarvis_core.http.converter import structurer
+from jarvis_core.http.openai.request import ChatCall, chat_request, read_call
+from jarvis_core.settings import ServerSettings
+from jarvis_core.structs import ChatRequest, ModelInfo
+
+_structure_messages = structurer(MessagesBody)
+_structure_prompt = structurer(PromptBody)
+
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+
+
+@frozen(kw_only=True)
+class MessageCall:
+    """A message request that is valid in itself.
+
+    Attributes:
+        body: Its parameters.
+        chat: The same as a chat.
+        ignored: Value of the header that lists names that nobody knows.
+    """
+
+    body: PromptBody
+    chat: ChatCall
+    ignored: str
+
+    def request(self, model: ModelInfo) -> ChatRequest:
+        """The call as the core understands it.
+
+        Raises:
+            UnsupportedParameter: The model or its engine cannot honour a parameter.
+        """
+        table = PARAMETERS if isinstance(self.body, MessagesBody) else COUNTED
+        table.refuse_what_cannot_be(self.body, model)
+        return chat_request(self.chat, model)
+
+
+def read_messages(raw: Mapping[str, Any], settings: ServerSettings) -> MessageCall:
+    """Check a request for an answer.
+
+    Raises:
+        RequestError: ``param`` is the path of the first fault.
+    """
+    body = _structure_messages(raw)
+    chat: dict[str, Any] = {
+        **_prompt(body),
+        "max_tokens": body.max_tokens,
+        "stream": body.stream,
+        "stop": list(body.stop_sequences or ()),
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "top_k": body.top_k,
+    }
+    return MessageCall(body=body, chat=read_call(chat, settings), ignored=PARAMETERS.ignored(raw))
+
+
+def read_prompt(raw: Mapping[str, Any], settings: ServerSettings) -> MessageCall:
+    """Check a request for the tokens of a prompt.
+
+    Raises:
+        RequestError: ``param`` is the path of the first fault.
+    """
+    body = _structure_prompt(raw)
+    return MessageCall(
+        body=body, chat=read_call(_prompt(body), settings), ignored=COUNTED.ignored(raw)
+    )
+
+
+def _prompt(body: PromptBody) -> dict[str, Any]:
+    messages: list[dict[str, Any]] = []
+    if body.system:
+        messages.append({"role": "system", "content": _written(body.system)})
+    for i, message in enumerate(body.messages):
+        for turn in _turns(message, f"messages[{i}]"):
+            _add(messages, turn)
+    last = body.messages[-1]
+    if isinstance(last, AssistantBody) and messages[-1].get("tool_calls"):
+        at = f"messages[{len(body.messages) - 1}]"
+        raise RequestError(f"{at} calls tools: their results must follow", param=at)
+    return {
+        "model": body.model,
+        "messages": messages,
+        "continue_final_message": isinstance(last, AssistantBody),
+        **_tools(body),
+        **_manner(body),
+    }
+
+
+# -- turns -----------------------------------------------------------------------------------
+
+
+def _turns(body: MessageBody, param: str) -> Iterable[dict[str, Any]]:
+    match body:
+        case SystemBody():
+            yield {"role": "system", "content": _written(body.content)}
+        case AssistantBody():
+            yield _assistant(body.content)
+        case UserBody(content=str(text)):
+            yield {"role": "user", "content": text}
+        case UserBody(content=tuple(blocks)):
+            said = False
+            for k, block in enumerate(blocks):
+                if not isinstance(block, ToolResultBlockBody):
+                    said = True
+                elif said:
+                    at = f"{param}.content[{k}]"
+                    raise RequestError(f"{at}: results of tools must come first", param=at)
+                else:
+                    yield _result(block)
+            if said:
+                rest = (b for b in blocks if not isinstance(b, ToolResultBlockBody))
+                yield {"role": "user", "content": _written(rest)}
+
+
+def _add(messages: list[dict[str, Any]], turn: dict[str, Any]) -> None:
+    """Add a turn; one that goes on with the same role is the same turn, as with Anthropic."""
+    before: dict[str, Any] = messages[-1] if messages else {"role": None}
+    if turn["role"] != before["role"] or turn["role"] not in ("user", "assistant"):
+        messages.append(turn)
+        return
+    before["content"] = [*_parts(before["content"]), *_parts(turn["content"])]
+    for name in ("tool_calls", "reasoning_content"):
+        if name in turn:
+            before[name] = before[name] + turn[name] if name in before else turn[name]
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    """The parts of a chat's content."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return list(content or ())
+
+
+def _written(content: str | Iterable[TextBlockBody | ImageBlockBody]) -> Any:
+    """Content as a chat has it."""
+    return content if isinstance(content, str) else [_part(block) for block in content]
+
+
+def _part(block: TextBlockBody | ImageBlockBody) -> dict[str, Any]:
+    if isinstance(block, TextBlockBody):
+        return {"type": "text", "text": block.text}
+    source = block.source
+    if isinstance(source, Base64SourceBody):
+        url = f"data:{source.media_type};base64,{source.data}"
+    else:
+        url = source.url
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _result(block: ToolResultBlockBody) -> dict[str, Any]:
+    content = _parts(_written(block.content or ""))
+    if block.is_error:  # no chat template has a place for it: the model reads it in the text
+        content = [{"type": "text", "text": "Error:"}, *content]
+    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
+
+
+def _assistant(content: str | tuple[AssistantBlock, ...]) -> dict[str, Any]:
+    if isinstance(content, str):
+        return {"role": "assistant", "content": content}
+    turn: dict[str, Any] = {
+        "role": "assistant",
+        "content": [_part(b) for b in content if isinstance(b, TextBlockBody)] or None,
+    }
+    if thought := "".join(b.thinking for b in content if isinstance(b, ThinkingBlockBody)):
+        turn["reasoning_content"] = thought
+    if calls := [_call(b) for b in content if isinstance(b, ToolUseBlockBody)]:
+        turn["tool_calls"] = calls
+    if turn["content"] is None and not calls:
+        turn["content"] = ""
+    return turn
+
+
+def _call(block: ToolUseBlockBody) -> dict[str, Any]:
+    arguments = orjson.dumps(block.input).decode()
+    return {
+        "id": block.id,
+        "type": "function",
+        "function": {"name": block.name, "arguments": arguments},
+    }
+
+
+# -- tools and manner ------------------------------------------------------------------------
+
+
+def _tools(body: PromptBody) -> dict[str, Any]:
+    choice = body.tool_choice
+    found: dict[str, Any] = {"tools": [_tool(tool) for tool in body.tools or ()]}
+    if choice is None:
+        return found
+    found["parallel_tool_calls"] = not choice.disable_parallel_tool_use
+    if choice.type == "tool":
+        if not choice.name:
+            raise RequestError("tool_choice.name is required", param="tool_choice.name")
+        found["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    elif found["tools"]:
+        found["tool_choice"] = _CHOICES[choice.type]
+    elif choice.type == "any":
+        raise RequestError("tool_choice is 'any' and there are no tools", param="tool_choice")
+    return found
+
+
+def _tool(tool: ToolBody) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    function["parameters"] = dict(tool.input_schema)
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _manner(body: PromptBody) -> dict[str, Any]:
+    """How the model is to think, and what its answer is to be like."""
+    found: dict[str, Any] = {}
+    output = body.output_config
+    effort = None if output is None else output.effort
+    if body.thinking is not None and body.thinking.type == "disabled":
+        found["reasoning_effort"] = "none"
+    elif effort is not None or body.thinking is not None:
+        found["reasoning_effort"] = _EFFORTS[effort or "medium"]
+    if output is not None and output.format is not None:
+        schema = dict(output.format.schema)
+        found["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema, "strict": True},
+        }
+    return found

@@ -1,0 +1,433 @@
+"""The anthropic SDK against the server: base URL changed, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import anthropic
+import pytest
+from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
+
+from jarvis_core.errors import ContextLengthExceeded, EngineDied, QueueFull, RateLimited
+from jarvis_core.structs import (
+    ChatRequest,
+    Delta,
+    MediaPart,
+    Message,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    ToolChoice,
+    Usage,
+)
+
+pytestmark = pytest.mark.anyio
+
+USER: Any = [{"role": "user", "content": "hello there"}]
+USAGE = Usage(prompt_tokens=7, completion_tokens=4, cached_tokens=3)
+WEATHER: Any = {
+    "name": "weather",
+    "description": "of a city",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+Sdk = Callable[..., anthropic.AsyncAnthropic]
+Serve = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+async def sdk() -> AsyncIterator[Sdk]:
+    """Makes clients of a server."""
+    made: list[anthropic.AsyncAnthropic] = []
+
+    def make(served: Any, key: str = "k") -> anthropic.AsyncAnthropic:
+        client = anthropic.DefaultAsyncHttpxClient(trust_env=False)
+        made.append(
+            anthropic.AsyncAnthropic(
+                base_url=served.url, api_key=key, max_retries=0, http_client=client
+            )
+        )
+        return made[-1]
+
+    yield make
+    for client in made:
+        await client.close()
+
+
+def says(*deltas: Delta) -> Any:
+    """A model that says this."""
+
+    async def script(request: ChatRequest) -> AsyncIterator[Sequence[Delta]]:
+        for delta in deltas:
+            yield [delta]
+
+    return script
+
+
+END = Delta(finish_reason="stop", usage=USAGE)
+THINKS_AND_CALLS = (
+    Delta(reasoning="Let me"),
+    Delta(reasoning=" see."),
+    Delta(content="I ask."),
+    Delta(tool_calls=(ToolCallDelta(index=0, id="call_1", name="weather"),)),
+    Delta(tool_calls=(ToolCallDelta(index=0, arguments='{"city":'),)),
+    Delta(tool_calls=(ToolCallDelta(index=0, arguments='"Rome"}'),)),
+    Delta(tool_calls=(ToolCallDelta(index=1, id="call_2", name="weather", arguments="{}"),)),
+    Delta(finish_reason="tool_calls", usage=USAGE),
+)
+
+
+async def test_a_whole_answer(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    answer = await sdk(served).messages.create(
+        model="tiny",
+        max_tokens=9,
+        system="Be kind.",
+        messages=USER,
+        stop_sequences=["END"],
+        extra_body={"temperature": 0.5, "top_k": 4, "top_p": 0.9},
+    )
+    assert answer.content == [TextBlock(type="text", text="hello there")]
+    assert (answer.role, answer.model, answer.type) == ("assistant", "tiny", "message")
+    assert answer.id.startswith("msg_")
+    assert (answer.stop_reason, answer.stop_sequence) == ("end_turn", None)
+    assert answer.usage.input_tokens == 4
+    assert answer.usage.cache_read_input_tokens == 3
+    assert answer.usage.output_tokens == 2
+    (request,) = served.model.requests
+    assert request.messages == (
+        Message(role="system", content="Be kind."),
+        Message(role="user", content="hello there"),
+    )
+    sampling = request.sampling
+    assert (sampling.max_tokens, sampling.stop) == (9, ("END",))
+    assert (sampling.temperature, sampling.top_k, sampling.top_p) == (0.5, 4, 0.9)
+
+
+async def test_a_stream_and_a_whole_answer_say_the_same(serve: Serve, sdk: Sdk, kit: Any) -> None:
+    served = await serve(kit.make_model())
+    served.model.script = says(*THINKS_AND_CALLS)
+    client = sdk(served).messages
+    whole = await client.create(model="tiny", max_tokens=9, messages=USER, tools=[WEATHER])
+    async with client.stream(model="tiny", max_tokens=9, messages=USER, tools=[WEATHER]) as stream:
+        streamed = await stream.get_final_message()
+
+    assert [b.to_dict() for b in streamed.content] == [b.to_dict() for b in whole.content]
+    assert whole.content == [
+        ThinkingBlock(type="thinking", thinking="Let me see.", signature=""),
+        TextBlock(type="text", text="I ask."),
+        ToolUseBlock(type="tool_use", id="call_1", name="weather", input={"city": "Rome"}),
+        ToolUseBlock(type="tool_use", id="call_2", name="weather", input={}),
+    ]
+    assert whole.stop_reason == streamed.stop_reason == "tool_use"
+    assert whole.usage.to_dict() == streamed.usage.to_dict()
+
+
+async def test_the_events_of_a_stream_come_in_order(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    served.model.script = says(*THINKS_AND_CALLS)
+    events = [
+        event
+        async for event in await sdk(served).messages.create(
+            model="tiny", max_tokens=9, messages=USER, stream=True
+        )
+    ]
+    assert [event.type for event in events] == [
+        "message_start",
+        *("content_block_start", "content_block_delta", "content_block_delta"),
+        *("content_block_stop", "content_block_start", "content_block_delta"),
+        *("content_block_stop", "content_block_start", "content_block_delta"),
+        *("content_block_delta", "content_block_stop", "content_block_start"),
+        *("content_block_delta", "content_block_stop", "message_delta", "message_stop"),
+    ]
+    indices = [event.index for event in events if event.type == "content_block_start"]
+    assert indices == [0, 1, 2, 3]
+    assert events[0].message.usage.input_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("last", "reason", "sequence"),
+    [
+        (Delta(finish_reason="stop", usage=USAGE), "end_turn", None),
+        (Delta(finish_reason="stop", stop_string="END", usage=USAGE), "stop_sequence", "END"),
+        (Delta(finish_reason="stop", stop_string="<|im_end|>", usage=USAGE), "end_turn", None),
+        (Delta(finish_reason="length", usage=USAGE), "max_tokens", None),
+    ],
+)
+async def test_why_an_answer_ended(
+    serve: Serve, sdk: Sdk, last: Delta, reason: str, sequence: str | None
+) -> None:
+    served = await serve()
+    served.model.script = says(Delta(content="x"), last)
+    client = sdk(served).messages
+    arguments: Any = {"model": "tiny", "max_tokens": 9, "messages": USER, "stop_sequences": ["END"]}
+    whole = await client.create(**arguments)
+    async with client.stream(**arguments) as stream:
+        streamed = await stream.get_final_message()
+    for answer in (whole, streamed):
+        assert (answer.stop_reason, answer.stop_sequence) == (reason, sequence)
+
+
+async def test_a_call_that_was_cut_off_is_text(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    served.model.script = says(
+        Delta(tool_calls=(ToolCallDelta(index=0, id="c", name="weather", arguments='{"ci'),)),
+        Delta(finish_reason="length", usage=USAGE),
+    )
+    answer = await sdk(served).messages.create(model="tiny", max_tokens=2, messages=USER)
+    assert answer.content == [TextBlock(type="text", text='weather({"ci')]
+    assert answer.stop_reason == "max_tokens"
+
+
+async def asked(served: Any, client: anthropic.AsyncAnthropic, **arguments: Any) -> ChatRequest:
+    """What the engine is asked."""
+    await client.messages.create(**{"model": "tiny", "max_tokens": 9, **arguments})
+    request: ChatRequest = served.model.requests[-1]
+    return request
+
+
+async def test_an_agents_conversation_keeps_every_block(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    request = await asked(
+        served,
+        sdk(served),
+        system=[{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}],
+        messages=[
+            {"role": "user", "content": "Weather?"},
+            {"role": "user", "content": [{"type": "text", "text": "In Rome."}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Ask.", "signature": "s"},
+                    {"type": "text", "text": "I ask."},
+                    {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Rome"}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "t1", "content": "sunny"},
+                    {"type": "text", "text": "And?"},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "t2", "name": "weather", "input": {}}],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "t2",
+                        "is_error": True,
+                        "content": [{"type": "text", "text": "no city"}],
+                    }
+                ],
+            },
+        ],
+        tools=[WEATHER],
+    )
+    assert request.messages == (
+        Message(role="system", content=(TextPart(text="One."), TextPart(text="Two."))),
+        Message(role="user", content=(TextPart(text="Weather?"), TextPart(text="In Rome."))),
+        Message(
+            role="assistant",
+            content=(TextPart(text="I ask."),),
+            reasoning="Ask.",
+            tool_calls=(ToolCall(id="t1", name="weather", arguments='{"city":"Rome"}'),),
+        ),
+        Message(role="tool", content=(TextPart(text="sunny"),), tool_call_id="t1"),
+        Message(role="user", content=(TextPart(text="And?"),)),
+        Message(role="assistant", tool_calls=(ToolCall(id="t2", name="weather", arguments="{}"),)),
+        Message(
+            role="tool",
+            content=(TextPart(text="Error:"), TextPart(text="no city")),
+            tool_call_id="t2",
+        ),
+    )
+    assert request.tools[0].spec == {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "of a city",
+            "parameters": WEATHER["input_schema"],
+        },
+    }
+
+
+async def test_an_image_comes_as_a_data_url(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    content = [{"type": "image", "source": source}]
+    request = await asked(served, sdk(served), messages=[{"role": "user", "content": content}])
+    assert request.messages[0].content == (
+        MediaPart(kind="image", url="data:image/png;base64,AAAA"),
+    )
+
+
+async def test_a_last_turn_of_the_assistant_is_the_beginning_of_the_answer(
+    serve: Serve, sdk: Sdk
+) -> None:
+    served = await serve()
+    request = await asked(
+        served, sdk(served), messages=[*USER, {"role": "assistant", "content": "The"}]
+    )
+    assert request.continue_final_message
+    assert not request.add_generation_prompt
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected", "parallel"),
+    [
+        ({"type": "auto"}, ToolChoice(), True),
+        ({"type": "any"}, ToolChoice(mode="required"), True),
+        ({"type": "none"}, ToolChoice(mode="none"), True),
+        ({"type": "tool", "name": "weather"}, ToolChoice(mode="named", name="weather"), True),
+        ({"type": "any", "disable_parallel_tool_use": True}, ToolChoice(mode="required"), False),
+    ],
+)
+async def test_choices_of_tools(
+    serve: Serve, sdk: Sdk, choice: Any, expected: ToolChoice, parallel: bool
+) -> None:
+    served = await serve()
+    request = await asked(served, sdk(served), messages=USER, tools=[WEATHER], tool_choice=choice)
+    assert request.tool_choice == expected
+    assert request.parallel_tool_calls is parallel
+
+
+@pytest.mark.parametrize(
+    ("arguments", "effort"),
+    [
+        ({}, None),
+        ({"thinking": {"type": "disabled"}}, "none"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "medium"),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, "high"),
+        ({"output_config": {"effort": "low"}}, "low"),
+    ],
+)
+async def test_thinking(serve: Serve, sdk: Sdk, arguments: Any, effort: str | None) -> None:
+    served = await serve()
+    request = await asked(served, sdk(served), messages=USER, **arguments)
+    assert request.reasoning_effort == effort
+
+
+async def test_a_schema_constrains_the_answer(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    request = await asked(
+        served,
+        sdk(served),
+        messages=USER,
+        output_config={"format": {"type": "json_schema", "schema": schema}},
+    )
+    assert request.constraint is not None
+    assert request.constraint.kind == "json_schema"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"max_tokens": None}, "max_tokens must be an integer, not null"),
+        ({"max_tokens": 0}, "max_tokens must be between"),
+        ({"messages": []}, "messages must not be empty"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, r"messages\[0\].role must be one of"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "document"}]}]},
+            r"messages\[0\].content\[0\].type must be one of",
+        ),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, r"tools\[0\]"),
+        ({"tool_choice": {"type": "any"}}, "there are no tools"),
+        ({"tool_choice": {"type": "tool"}, "tools": [WEATHER]}, "tool_choice.name is required"),
+        ({"tool_choice": {"type": "tool", "name": "x"}, "tools": [WEATHER]}, "not the name of a"),
+        ({"mcp_servers": [{}]}, "mcp_servers"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "first"},
+                            {"type": "tool_result", "tool_use_id": "t"},
+                        ],
+                    }
+                ]
+            },
+            "must come first",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}],
+                    }
+                ]
+            },
+            "their results must follow",
+        ),
+    ],
+)
+async def test_what_makes_no_sense_is_400_in_anthropics_shape(
+    serve: Serve, sdk: Sdk, body: dict[str, Any], message: str
+) -> None:
+    served = await serve()
+    with pytest.raises(anthropic.BadRequestError, match=message) as caught:
+        await asked(served, sdk(served), messages=USER, extra_body=body)
+    body_sent: Any = caught.value.body
+    assert body_sent["type"] == "error"
+    assert body_sent["error"]["type"] == "invalid_request_error"
+    assert not served.model.requests
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (ContextLengthExceeded("too long"), 400, "invalid_request_error"),
+        (RateLimited("slower"), 429, "rate_limit_error"),
+        (QueueFull("full"), 503, "overloaded_error"),
+    ],
+)
+async def test_errors_before_the_first_byte(
+    serve: Serve, sdk: Sdk, error: Any, status: int, kind: str
+) -> None:
+    served = await serve()
+    served.catalogue.lease_error = error
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        await asked(served, sdk(served), messages=USER)
+    assert caught.value.status_code == status
+    body: Any = caught.value.body
+    assert body["error"] == {"type": kind, "message": error.message}
+
+
+async def test_an_unknown_model_and_a_wrong_key(serve: Serve, sdk: Sdk) -> None:
+    served = await serve(api_key="right")
+    with pytest.raises(anthropic.AuthenticationError, match="authentication_error"):
+        await asked(served, sdk(served, "wrong"), messages=USER)
+    with pytest.raises(anthropic.NotFoundError, match="not_found_error"):
+        await asked(served, sdk(served, "right"), messages=USER, model="nobody")
+
+
+async def test_an_error_inside_a_stream(serve: Serve, sdk: Sdk) -> None:
+    async def dies(request: ChatRequest) -> AsyncIterator[Sequence[Delta]]:
+        yield [Delta(content="Hel")]
+        raise EngineDied("it ended")
+
+    served = await serve()
+    served.model.script = dies
+    text = ""
+    with pytest.raises(anthropic.APIStatusError, match="it ended"):
+        async with sdk(served).messages.stream(model="tiny", max_tokens=9, messages=USER) as stream:
+            async for piece in stream.text_stream:
+                text += piece
+    assert text == "Hel"
+
+
+async def test_unknown_parameters_are_named_in_a_header(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    raw = await sdk(served).messages.with_raw_response.create(
+        model="tiny", max_tokens=9, messages=USER, extra_body={"wings": 2, "metadata": {}}
+    )
+    assert raw.headers["x-jarvis-ignored-params"] == "wings"
+    assert raw.headers["request-id"] == raw.headers["x-request-id"]
