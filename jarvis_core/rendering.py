@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from jarvis_core.errors import RequestError
+from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.structs import ChatRequest, Message, Prompt, Segment, SegmentKind, TextPart
 
 
@@ -162,3 +162,20 @@ def left_open(request: ChatRequest, index: int) -> bool:
             param=f"messages[{index}]",
         )
     return True
+
+
+def check_template_kwargs(request: ChatRequest, *known: str) -> None:
+    """Refuse template kwargs that a format does not look at, so that none is ignored in silence.
+
+    ``enable_thinking`` may be false everywhere: it asks of most models what they do anyway.
+
+    Raises:
+        UnsupportedParameter: One of them is none of the known ones.
+    """
+    for name, value in request.template_kwargs.items():
+        if name not in known and not (name == "enable_thinking" and value in (False, None)):
+            knows = f"; it knows {', '.join(known)}" if known else ""
+            raise UnsupportedParameter(
+                f"this model's chat format does not know {name}{knows}",
+                param=f"chat_template_kwargs.{name}",
+            )

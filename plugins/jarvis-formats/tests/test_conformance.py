@@ -25,6 +25,14 @@ class TestFormats(ChatFormatConformance):
         '[TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{"x": 1}[TOOL_CALLS]g[ARGS]{"x": []} x',
         '[TOOL_CALLS] [{"name": "f", "arguments": {"x": 1}}, {"name": "g", "arguments": {}}]',
         "[TOOL_CALLS][] [TOOL_CALLS]f [ARGS]{} [TOOL_CALLS]f[ARGS]x",
+        "<think>\nA </thought> and\n </think> \n<tool_call>"
+        '{"name": "f", "arguments": {"x": 1}}</tool_call> <think>no</think>',
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n"
+        '{"x": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g'
+        "<｜tool▁calls▁end｜>",
+        "<|START_THINKING|>A<|END_THINKING|><|START_RESPONSE|>B<|END_RESPONSE|> C",
+        '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "f", "parameters": {"x": 1}}]'
+        "<|END_ACTION|>",
     )
 
     @pytest.fixture
