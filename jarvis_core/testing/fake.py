@@ -94,6 +94,9 @@ class FakeSettings:
     """Settings of the fake engine."""
 
     context_length: int = setting(default=4096, ge=1, help="Tokens that fit in one request.")
+    max_num_seqs: int = setting(
+        default=0, ge=0, help="Requests answered at the same time, in their order; 0 is any number."
+    )
     tasks: tuple[str, ...] = setting(
         default=tuple(sorted(CAPABILITIES.tasks)), help="What it says that it can do."
     )
@@ -127,7 +130,9 @@ class FakeEngine:
             eos_token="<|end|>",
             control_tokens=("<|turn|>", "<|end|>"),
             vocab_size=1 << 20,
+            max_num_seqs=settings.max_num_seqs,
         )
+        self._places = asyncio.Semaphore(settings.max_num_seqs or 1 << 30)
         self._ids: dict[str, int] = {}
         self._words: list[str] = []
         self._running = 0
@@ -163,19 +168,19 @@ class FakeEngine:
                 prompt_tokens=len(prompt_ids),
                 prompt_logprobs=self._prompt_logprobs(prompt_ids, request.prompt_logprobs),
             )
-            await asyncio.sleep(script.wait)
-            completion_tokens = 0
-            for index in range(request.n):
-                async for output in self._say(request, script, index, min(wanted or room, room)):
-                    completion_tokens += len(output.token_ids)
-                    if output.finish_reason is None or index < request.n - 1:
-                        yield output
-                        continue
-                    finished = True
-                    usage = Usage(
-                        prompt_tokens=len(prompt_ids), completion_tokens=completion_tokens
-                    )
-                    yield evolve(output, usage=usage)
+            usage = Usage(prompt_tokens=len(prompt_ids), completion_tokens=0)
+            async with self._places:
+                await asyncio.sleep(script.wait)
+                for index in range(request.n):
+                    most = min(wanted or room, room)
+                    async for output in self._say(request, script, index, most):
+                        said = usage.completion_tokens + len(output.token_ids)
+                        usage = evolve(usage, completion_tokens=said)
+                        if output.finish_reason is None or index < request.n - 1:
+                            yield output
+                            continue
+                        finished = True
+                        yield evolve(output, usage=usage)
         finally:
             self._running -= 1
             self.aborted += not finished
