@@ -41,6 +41,7 @@ def test_every_family_and_variant_is_registered() -> None:
         "llama3.2",
         "llama3.3",
         "mistral",
+        "mistral-v0.3",
         "mistral-nemo",
         "mistral-small-3.2",
         "gemma2",
@@ -98,6 +99,7 @@ def test_mistral_is_found_by_its_template_or_its_name() -> None:
     assert detected(chat_template=small) == "mistral"
     assert detected(source="mistralai/Mistral-Nemo-Instruct-2407") == "mistral"
     assert detected(title="Mistral Small 3.2 24B Instruct 2506") == "mistral"
+    assert detected(source="mistralai/Mistral-7B-Instruct-v0.3") == "mistral"
     assert detected(source="mistralai/Mistral-7B-Instruct-v0.1") is None
 
 

@@ -1,9 +1,11 @@
-"""Mistral Nemo and Mistral Small 3.2.
+"""Mistral v0.3, Mistral Nemo and Mistral Small 3.2.
 
-Both want turns of user and assistant by turns and identifiers of calls of nine characters; they
+All want turns of user and assistant by turns and identifiers of calls of nine characters; they
 differ in where the system text and the tools stand, and in how a call is written.
 Source: the chat templates of mistralai/Mistral-Nemo-Instruct-2407 and, for
-mistralai/Mistral-Small-3.2-24B-Instruct-2506, the one that llama.cpp carries.
+mistralai/Mistral-Small-3.2-24B-Instruct-2506, the one that llama.cpp carries. v0.3 has the examples
+of tokenizer V3 in https://github.com/mistralai/cookbook, concept-deep-dive/tokenization/
+{templates,tool_calling}.md, and like its template prints an answer without white space around it.
 """
 
 from __future__ import annotations
@@ -56,22 +58,26 @@ class Variant:
         system_turn: The system text has a turn of its own, and a default; else it stands in the
             last turn of the user.
         calls: How a call is written.
+        space: What stands between a tag and text.
     """
 
     system_turn: bool
     calls: CallSyntax
+    space: str = ""
 
 
-NEMO = Variant(
-    system_turn=False,
-    calls=CallSyntax(
-        before="[TOOL_CALLS][",
+def _array_after(tag: str) -> CallSyntax:
+    return CallSyntax(
+        before=f"{tag}[",
         call=('{"name": "', CallName(), '", "arguments": ', CallArguments(), "}"),
         between=", ",
         after="]",
         marker="[TOOL_CALLS]",
-    ),
-)
+    )
+
+
+V03 = Variant(system_turn=False, calls=_array_after("[TOOL_CALLS] "), space=" ")
+NEMO = Variant(system_turn=False, calls=_array_after("[TOOL_CALLS]"))
 SMALL32 = Variant(
     system_turn=True,
     calls=CallSyntax(
@@ -88,15 +94,17 @@ class Mistral:
 
     name: str
     variant: Variant | None = None
+    aliases: tuple[str, ...] = ()
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
         eos = context.model.eos_token or "</s>"
         out = PromptBuilder().scaffold(context.model.bos_token or "<s>")
-        if (self.variant or variant_of(context.model)).system_turn:
+        variant = self.variant or variant_of(context.model)
+        if variant.system_turn:
             mistral_small.print_turns(out, request, eos=eos, now=context.now)
         else:
-            mistral_nemo.print_turns(out, request, eos=eos)
+            mistral_nemo.print_turns(out, request, eos=eos, space=variant.space)
         # A model that knows its own end needs no stop string, and "</s>" may be HTML in an answer.
         return out.build(stop=() if context.model.eos_token else (eos,))
 
@@ -126,8 +134,9 @@ class Mistral:
 
 
 FORMATS = (
-    Mistral(name=FAMILY),
-    Mistral(name="mistral-nemo", variant=NEMO),
+    Mistral(name=FAMILY, aliases=("mistral-instruct",)),
+    Mistral(name="mistral-v0.3", variant=V03, aliases=("mistral-v3", "mistral-7b-instruct-v0.3")),
+    Mistral(name="mistral-nemo", variant=NEMO, aliases=("mistral-v3-tekken",)),
     Mistral(name="mistral-small-3.2", variant=SMALL32),
 )
 
@@ -135,20 +144,34 @@ FORMATS = (
 def variant_of(model: ModelInfo) -> Variant:
     """The variant that a model's own template prints; by its name if it has no template."""
     if model.chat_template:
-        return SMALL32 if "[SYSTEM_PROMPT]" in model.chat_template else NEMO
+        if "[SYSTEM_PROMPT]" in model.chat_template:
+            return SMALL32
+        return V03 if "[INST] " in model.chat_template else NEMO
     names = f"{model.title} {model.source}".lower()
-    return SMALL32 if re.search(r"small[-_ ]?(3|.*2506)", names) else NEMO
+    if re.search(r"small[-_ ]?(3|.*2506)", names):
+        return SMALL32
+    return V03 if re.search(r"v0\.3", names) else NEMO
 
 
 def detect(model: ModelInfo) -> bool:
-    """Whether the model surely prints what one of the two templates prints."""
+    """Whether the model surely prints what one of the templates prints."""
     template = model.chat_template
     if not template:
         names = f"{model.title} {model.source}".lower()
-        return bool(re.search(r"mistral[-_ ]?(nemo|small[-_ ]?3\.2)", names))
+        return bool(
+            re.search(r"mistral[-_ ]?(nemo|small[-_ ]?3\.2|7b[-_ ]instruct[-_ ]v0\.3)", names)
+        )
+    v03 = (
+        "[AVAILABLE_TOOLS] [",
+        '"call_id": "',
+        "[TOOL_CALLS] [",
+        '"[INST] "',
+        "[TOOL_RESULTS] {",
+        "|trim + eos_token",
+    )
     nemo = ("[AVAILABLE_TOOLS][", '"call_id": "', "[TOOL_CALLS][", '"[INST]"')
     small = ("[SYSTEM_PROMPT]", "[CALL_ID]", "[TOOL_CONTENT]", "# TOOL CALLING INSTRUCTIONS")
-    return all(m in template for m in nemo) or all(m in template for m in small)
+    return any(all(mark in template for mark in marks) for marks in (v03, nemo, small))
 
 
 def scan_calls(cursor: Cursor, marker: str) -> Scan[list[Call]]:

@@ -1,4 +1,8 @@
-"""Turns of Mistral Nemo: the system text and the tools stand with the last message of the user."""
+"""Turns of Mistral Nemo and Mistral v0.3: the user's last message brings system text and tools.
+
+They differ in the space between a tag and the text behind it, which only the older tokenizer
+wants.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,15 @@ from jarvis_formats.mistral_rules import (
 )
 
 
-def print_turns(out: PromptBuilder, request: ChatRequest, *, eos: str) -> None:
-    """Add the whole conversation to a prompt."""
+def print_turns(out: PromptBuilder, request: ChatRequest, *, eos: str, space: str) -> None:
+    """Add the whole conversation to a prompt.
+
+    Args:
+        out: The prompt.
+        request: The conversation.
+        eos: What ends an answer.
+        space: What stands between a tag and text.
+    """
     messages = developer_as_system(request.messages)
     system, first = system_text(messages)
     last = len(messages) - 1
@@ -40,18 +51,21 @@ def print_turns(out: PromptBuilder, request: ChatRequest, *, eos: str) -> None:
         is_open = left_open(request, i)
         if message.role == "user":
             if request.tools and message == users[-1]:
-                _tools(out, request)
-            out.scaffold("[INST]")
+                _tools(out, request, space)
+            out.scaffold(f"[INST]{space}")
             if i == last and first:
                 out.content(system or "").scaffold("\n\n")
             out.content(content(message, i)).scaffold("" if is_open else "[/INST]")
         elif message.tool_calls:
-            _calls(out, message, i)
+            _calls(out, message, i, space)
             out.scaffold(eos)
         elif message.role == "assistant":
-            out.content(content(message, i)).scaffold("" if is_open else eos)
+            text = content(message, i)
+            # The template with spaces brings its own, and prints the text without any.
+            out.scaffold(space).content(text.strip() if space else text)
+            out.scaffold("" if is_open else eos)
         elif message.role == "tool":
-            out.scaffold('[TOOL_RESULTS]{"content": ').content(content(message, i))
+            out.scaffold(f'[TOOL_RESULTS]{space}{{"content": ').content(content(message, i))
             out.scaffold(', "call_id": "').content(
                 call_id(message.tool_call_id, f"{where}.tool_call_id")
             )
@@ -60,9 +74,9 @@ def print_turns(out: PromptBuilder, request: ChatRequest, *, eos: str) -> None:
             raise unknown_role(message, i)
 
 
-def _tools(out: PromptBuilder, request: ChatRequest) -> None:
+def _tools(out: PromptBuilder, request: ChatRequest, space: str) -> None:
     """The tools; the template prints strings without escaping them."""
-    out.scaffold("[AVAILABLE_TOOLS][")
+    out.scaffold(f"[AVAILABLE_TOOLS]{space}[")
     for k, tool in enumerate(request.tools):
         members = [
             f'"{key}": "{value}"' if isinstance(value, str) else f'"{key}": {tojson(value)}'
@@ -74,10 +88,10 @@ def _tools(out: PromptBuilder, request: ChatRequest) -> None:
     out.scaffold("]" if len(request.tools) else "").scaffold("[/AVAILABLE_TOOLS]")
 
 
-def _calls(out: PromptBuilder, message: Message, index: int) -> None:
+def _calls(out: PromptBuilder, message: Message, index: int, space: str) -> None:
     where = f"messages[{index}]"
     check_no_text(message, index)
-    out.scaffold("[TOOL_CALLS][")
+    out.scaffold(f"[TOOL_CALLS]{space}[")
     for k, call in enumerate(message.tool_calls):
         function = {"name": call.name, "arguments": call_arguments(message, index, k)}
         out.scaffold(", " if k else "").content(tojson(function)[:-1])
