@@ -12,17 +12,23 @@ from sanic.handlers import ErrorHandler
 from sanic.request import Request
 from sanic.response import BaseHTTPResponse
 
-from jarvis_core.http import health, metrics, models
+from jarvis_core.http import health, metrics, models, rerank, tokens
 from jarvis_core.http.auth import Keyring, Scope
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front, Route
-from jarvis_core.http.openai import chat
+from jarvis_core.http.openai import chat, completions, embeddings, render
 from jarvis_core.http.responses import Response
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.settings import ServerSettings
 
 ROUTES = (
     Route(method="POST", path="/v1/chat/completions", endpoint=chat.create),
+    Route(method="POST", path="/v1/chat/completions/render", endpoint=render.create),
+    Route(method="POST", path="/v1/completions", endpoint=completions.create),
+    Route(method="POST", path="/v1/embeddings", endpoint=embeddings.create),
+    Route(method="POST", path="/v1/rerank", endpoint=rerank.create),
+    Route(method="POST", path="/tokenize", endpoint=tokens.tokenize),
+    Route(method="POST", path="/detokenize", endpoint=tokens.detokenize),
     Route(method="GET", path="/v1/models", endpoint=models.listing),
     Route(method="GET", path="/v1/models/<name:path>", endpoint=models.retrieve),
     Route(method="POST", path="/v1/models/<name:path>", endpoint=models.change, scope=Scope.ADMIN),

@@ -218,17 +218,21 @@ def _is_union(type_: Any) -> bool:
 def _make_union(type_: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
     """Chooses by JSON type; among shapes, by the one field whose literals tell them apart."""
     by_json: dict[type, Callable[[Any], Any]] = {}
-    shapes = []
+    shapes, arrays = [], []
     for member in get_args(type_):
         if member is types.NoneType:
             by_json[types.NoneType] = lambda value: None
         elif attrs.has(member):
             shapes.append(member)
+        elif list in _json_types_of(member):
+            arrays.append(member)
         else:
             for kind in _json_types_of(member):
                 by_json[kind] = _bound(converter.get_structure_hook(member), member)
     if shapes:
         by_json[dict] = _choose_shape(shapes, converter)
+    if arrays:
+        by_json[list] = _choose_array(arrays, converter)
     wanted = " or ".join(
         name
         for kind, name in _JSON_TYPES
@@ -262,6 +266,26 @@ def _json_types_of(type_: Any) -> Iterable[type]:
     if get_origin(type_) is not None:
         return (dict,)
     return (type_,)
+
+
+def _choose_array(arrays: list[Any], converter: cattrs.Converter) -> Callable[[Any], Any]:
+    """Chooses by the JSON type of the first item; the first array where there is none."""
+    hooks = [_bound(converter.get_structure_hook(member), member) for member in arrays]
+    by_item = {
+        kind: hook
+        for member, hook in reversed(list(zip(arrays, hooks, strict=True)))
+        for kind in _json_types_of(_item_type(member))
+    }
+
+    def choose(value: list[Any]) -> Any:
+        first = type(value[0]) if value else types.NoneType
+        return by_item.get(first, hooks[0])(value)
+
+    return choose
+
+
+def _item_type(type_: Any) -> Any:
+    return _item_type(get_args(type_)[0]) if _is_bounded(type_) else get_args(type_)[0]
 
 
 def _choose_shape(shapes: list[type], converter: cattrs.Converter) -> Callable[[Any], Any]:

@@ -6,18 +6,18 @@ whole answer and a stream are made of the same deltas, fail alike, are timed and
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from time import perf_counter
 from typing import Protocol
 
 from attrs import field, frozen
 
 from jarvis_core.chat import Fold
-from jarvis_core.errors import DeadlineExceeded, EngineError, JarvisError
+from jarvis_core.errors import EngineError, JarvisError
 from jarvis_core.host.calls import StreamRequest
 from jarvis_core.http import sse
+from jarvis_core.http.asking import asking
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front
 from jarvis_core.http.metrics import Distribution
@@ -82,13 +82,8 @@ async def answer(
         streamed: Whether events are wanted.
         ask: Makes the engine's request for the loaded model; what it raises is the answer.
     """
-    exchange.model = front.catalogue.status(model).name
-    async with (
-        deadline(front.settings.request_timeout) as timeout,
-        front.lease(exchange, model) as lease,
-    ):
+    async with asking(front, exchange, model) as (lease, timeout):
         info = lease.info
-        exchange.engine = info.engine
         asked = ask(info)
         stream = await lease.stream(asked.request, request_id=exchange.id)
         exchange.queued = lease.queued
@@ -106,16 +101,6 @@ async def answer(
             timeout.reschedule(None)  # a stream may go on for as long as it is read
             await accepted.answer_streamed(front)
             return None
-
-
-@asynccontextmanager
-async def deadline(seconds: float) -> AsyncIterator[asyncio.Timeout]:
-    """Raise ``DeadlineExceeded`` when the block takes longer."""
-    try:
-        async with asyncio.timeout(seconds) as timeout:
-            yield timeout
-    except TimeoutError:
-        raise DeadlineExceeded(f"the answer took longer than {seconds:g} seconds") from None
 
 
 @frozen(kw_only=True)

@@ -49,6 +49,10 @@ class ServerSettings:
         default=32 * 1024 * 1024, ge=1024, help="Bytes of a request's body at most"
     )
     max_messages: int = setting(default=4096, ge=1, help="Messages in a chat at most")
+    max_prompts: int = setting(default=64, ge=1, help="Prompts in a completion request at most")
+    max_inputs: int = setting(
+        default=2048, ge=1, help="Texts to embed, or documents to rerank, in a request at most"
+    )
     max_n: int = setting(default=16, ge=1, help="Answers to one request at most")
     max_stop: int = setting(default=16, ge=0, help="Stop strings in a request at most")
     max_stop_bytes: int = setting(default=256, ge=1, help="Bytes of one stop string at most")

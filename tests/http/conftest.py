@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import structlog
 from attrs import define, evolve, field
 from sanic import Sanic
 
+from jarvis_core.chat import Accepted
 from jarvis_core.errors import JarvisError, ModelNotFound, StateConflict
+from jarvis_core.host.calls import check_task
+from jarvis_core.host.loaded import Loaded
+from jarvis_core.host.protocol import converter
 from jarvis_core.http.app import create_app
 from jarvis_core.http.front import Front
 from jarvis_core.http.serve import bind, listen, url
@@ -28,8 +40,10 @@ from jarvis_core.structs import (
     Delta,
     EngineStats,
     ModelInfo,
+    ModelSpec,
     Usage,
 )
+from jarvis_core.testing import FakeEngine, FakeFormat, FakeSettings
 
 EVERYTHING = Capabilities(
     parameters=frozenset(
@@ -69,7 +83,7 @@ def _logging() -> Iterator[None]:
 Script = Callable[[ChatRequest], AsyncIterator[Sequence[Delta]]]
 
 
-async def echo(request: ChatRequest) -> AsyncIterator[Sequence[Delta]]:
+async def echo(request: Any) -> AsyncIterator[Sequence[Delta]]:
     """Says the last message again, a word in each batch, as each of the ``n`` answers."""
     text = request.messages[-1].content
     words = str(text).split(" ")
@@ -136,6 +150,53 @@ class FakeModel:
             raise self.refusal
         self.running += 1
         return FakeStream(self.script(request), self)
+
+
+@define
+class EngineModel(FakeModel):
+    """A ready model that runs the fake engine, as its host would."""
+
+    loaded: Loaded = field(kw_only=True)
+
+    async def stream(self, request: Any, *, request_id: str) -> FakeStream:
+        check_task(request, self.info)
+        request = travelled(request, type(request))
+        self.requests.append(request)
+        answer = self.loaded.stream(request, request_id)
+        accepted = await anext(answer)
+        assert isinstance(accepted, Accepted)
+        self.running += 1
+        stream = FakeStream(one_by_one(answer), self)
+        stream.prompt_tokens = accepted.prompt_tokens
+        return stream
+
+    async def call(self, request: Any, result: type[Any], *, request_id: str) -> Any:
+        check_task(request, self.info)
+        self.requests.append(travelled(request, type(request)))
+        return travelled(await self.loaded.call(self.requests[-1]), result)
+
+
+def travelled(value: Any, type_: type[Any]) -> Any:
+    """What becomes of a value on its way between server and host."""
+    frame = msgspec.msgpack.decode(msgspec.msgpack.encode(converter.unstructure(value)))
+    return converter.structure(frame, type_)
+
+
+async def one_by_one(answer: AsyncGenerator[Accepted | Delta, None]) -> AsyncIterator[list[Delta]]:
+    """Each delta as a batch."""
+    async with aclosing(answer):
+        async for delta in answer:
+            assert isinstance(delta, Delta)
+            yield [delta]
+
+
+def make_engine_model(**settings: Any) -> EngineModel:
+    """A model on the fake engine with these settings."""
+    engine = FakeEngine(
+        ModelSpec(name="tiny", source="org/tiny", path="tiny"), FakeSettings(**settings)
+    )
+    status = evolve(make_model().status, info=engine.info)
+    return EngineModel(status, loaded=Loaded(engine=engine, chat_format=FakeFormat()))
 
 
 class FakeCatalogue:
@@ -243,6 +304,10 @@ class Served:
     server: Any
     client: httpx.AsyncClient
 
+    async def post(self, path: str, **body: Any) -> httpx.Response:
+        """Send the first model something else than a chat."""
+        return await self.client.post(path, json={"model": "tiny", **body})
+
     async def chat(self, text: Any = "hello there", /, **parameters: Any) -> httpx.Response:
         """Ask the first model."""
         body = {"model": "tiny", "messages": [{"role": "user", "content": text}], **parameters}
@@ -324,6 +389,7 @@ def kit() -> SimpleNamespace:
         EVERYTHING=EVERYTHING,
         NOTHING=NOTHING,
         echo=echo,
+        make_engine_model=make_engine_model,
         make_model=make_model,
         read_events=read_events,
     )

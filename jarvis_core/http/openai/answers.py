@@ -112,9 +112,14 @@ def logprob(chosen: TokenLogprob) -> dict[str, Any]:
 def _token(logprob: TokenLogprob) -> dict[str, Any]:
     return {
         "token": logprob.token,
-        "logprob": max(logprob.logprob, -9999.0),  # JSON has no -Infinity
+        "logprob": least(logprob.logprob),
         "bytes": list(logprob.data),
     }
+
+
+def least(logprob: float) -> float:
+    """A logprob that JSON can say: it has no -Infinity."""
+    return max(logprob, -9999.0)
 
 
 # -- streamed --------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import attrs
 import orjson
 
-from jarvis_core.errors import RequestError
+from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.http.openai.parameter_table import unsupported
 from jarvis_core.http.openai.wire import (
     GenerationBody,
@@ -47,6 +48,21 @@ def wanted(body: GenerationBody, settings: ServerSettings) -> tuple[str, Constra
     if constraint.kind == "json_schema":
         check_schema(orjson.loads(constraint.value), name)
     return name, constraint
+
+
+def check_names(raw: Mapping[str, Any]) -> None:
+    """Refuse a constraint that nobody knows: to ignore it would be to answer without it.
+
+    Raises:
+        UnsupportedParameter: ``structured_outputs`` of a request, checked before, holds one.
+    """
+    known = {field.name for field in attrs.fields(StructuredOutputsBody)}
+    for name, value in (raw.get("structured_outputs") or {}).items():
+        if name not in known and value is not None:
+            raise UnsupportedParameter(
+                f"structured_outputs takes one of {', '.join(sorted(known))}",
+                param="structured_outputs",
+            )
 
 
 def refuse_what_cannot_be(name: str, constraint: Constraint, model: ModelInfo) -> None:

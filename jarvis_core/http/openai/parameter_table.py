@@ -131,6 +131,12 @@ class ParameterTable(Mapping[str, Parameter]):
             and (row.treatment is not Treatment.CONSTRAINT or row.needs or capabilities.constraints)
         ]
 
+    def sorted_out(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The known names that have an effect, and those that have none by nature."""
+        known = [self._rows[name] for name in names if name in self._rows]
+        idle = [row.name for row in known if row.treatment is Treatment.NO_EFFECT]
+        return [row.name for row in known if row.name not in idle], idle
+
     def ignored(self, names: Iterable[str]) -> str:
         """Value of the header that lists unknown names; odd ones are only counted."""
         unknown = [name for name in names if name not in self._rows]

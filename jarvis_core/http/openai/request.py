@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
 from attrs import frozen
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
@@ -27,7 +26,6 @@ from jarvis_core.http.openai.wire import (
     AssistantMessageBody,
     ChatBody,
     NamedToolBody,
-    StructuredOutputsBody,
 )
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import (
@@ -73,7 +71,7 @@ def read_call(raw: Mapping[str, Any], settings: ServerSettings) -> ChatCall:
     """
     _check_sizes(raw, settings)
     body = _structure_body(raw)
-    _check_structured_outputs(raw.get("structured_outputs") or {})
+    constraint.check_names(raw)
     _check_limits(body, settings)
     _check_tools(body, raw.get("tools") or (), settings)
     _check_sense(body)
@@ -135,17 +133,6 @@ def _check_sizes(raw: Mapping[str, Any], settings: ServerSettings) -> None:
             f"messages have {parts} parts and tool calls; at most {MAX_PARTS} are taken",
             param="messages",
         )
-
-
-def _check_structured_outputs(outputs: Mapping[str, Any]) -> None:
-    """Refuse a constraint that nobody knows: to ignore it would be to answer without it."""
-    known = {field.name for field in attrs.fields(StructuredOutputsBody)}
-    for name in outputs:
-        if name not in known and outputs[name] is not None:
-            raise UnsupportedParameter(
-                f"structured_outputs takes one of {', '.join(sorted(known))}",
-                param="structured_outputs",
-            )
 
 
 def _check_limits(body: ChatBody, settings: ServerSettings) -> None:

@@ -47,7 +47,7 @@ def sampling_params(
         RequestError: A token id is not in the model's vocabulary.
     """
     for i, token in enumerate(body.stop_token_ids or ()):
-        _check_token(token, f"stop_token_ids[{i}]", model)
+        check_token(token, f"stop_token_ids[{i}]", model)
     return SamplingParams(
         temperature=1.0 if body.temperature is None else body.temperature,
         # 0 is allowed on the wire and means as little as can be.
@@ -87,12 +87,17 @@ def _logit_bias(body: SamplingBody, model: ModelInfo) -> Mapping[int, float]:
         param = f"logit_bias.{token}"
         if type(bias) not in (int, float) or not -100 <= bias <= 100:
             raise RequestError(f"{param} must be a number between -100 and 100", param=param)
-        _check_token(int(token), param, model)
+        check_token(int(token), param, model)
         biases[int(token)] = float(bias)
     return biases
 
 
-def _check_token(token: int, param: str, model: ModelInfo) -> None:
+def check_token(token: int, param: str, model: ModelInfo) -> None:
+    """Refuse a token id that the model has not.
+
+    Raises:
+        RequestError: It names ``param``.
+    """
     if model.vocab_size and token >= model.vocab_size:
         raise RequestError(
             f"{param}: token ids of model {model.name!r} are below {model.vocab_size}", param=param
