@@ -93,9 +93,13 @@ def test_llama_is_found_by_its_template_or_its_python_tag() -> None:
 
 
 def test_mistral_is_found_by_its_template_or_its_name() -> None:
-    nemo = """ "[AVAILABLE_TOOLS][" '"call_id": "' "[TOOL_CALLS][" "[INST]" """
+    last = """ '"call_id": "' loop.last and system_message """
+    nemo = """ "[AVAILABLE_TOOLS][" "[TOOL_CALLS][" "[INST]" """ + last
+    older = """ "[AVAILABLE_TOOLS] [" "[TOOL_CALLS] [" "[INST] " |trim + eos_token """ + last
     small = "[SYSTEM_PROMPT] [CALL_ID] [TOOL_CONTENT] # TOOL CALLING INSTRUCTIONS"
     assert detected(chat_template=nemo) == "mistral"
+    assert detected(chat_template=older) == "mistral"
+    assert detected(chat_template=older.replace("loop.last", "loop.first")) is None
     assert detected(chat_template=small) == "mistral"
     assert detected(source="mistralai/Mistral-Nemo-Instruct-2407") == "mistral"
     assert detected(title="Mistral Small 3.2 24B Instruct 2506") == "mistral"
@@ -108,3 +112,65 @@ def test_a_model_without_template_needs_a_name_that_is_known() -> None:
     assert detected(control_tokens=tokens, source="/m/qwen2.5-0.5b-q4.gguf") == "chatml"
     assert detected(control_tokens=tokens, title="Smollm2 135M 8k") == "chatml"
     assert detected(control_tokens=tokens) is None
+
+
+GEMMA2 = (
+    "{{ bos_token }}{{ raise_exception('System role not supported') }}"
+    "{{ raise_exception('Conversation roles must alternate') }}{{ '<start_of_turn>' }}"
+)
+PHI3 = (
+    "{% if message['role'] == 'system' %}{{'<|system|>\\n' + message['content'] + '<|end|>\\n'}}"
+    "{{'<|user|>\\n' + message['content']}}{{'<|assistant|>\\n' + message['content']}}"
+    "{{ eos_token }}"
+)
+ZEPHYR = "".join(
+    "{{ '<|" + role + "|>\n' + message['content'] + eos_token }}"
+    for role in ("user", "system", "assistant")
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        (GEMMA2, "gemma2"),
+        (GEMMA2 + "{% if tools %}{% endif %}", None),
+        (GEMMA2.replace("bos_token", "''"), None),
+        (PHI3, "phi3"),
+        (PHI3.replace("\\n", "\n"), "phi3"),
+        (PHI3 + "{{ message['tools'] }}", None),
+        (PHI3.replace("{{'<|user|>\\n'", "{{ bos_token + '<|user|>\\n'"), None),
+        (ZEPHYR, "zephyr"),
+        (ZEPHYR.replace("eos_token", "'<|end|>'"), None),
+        (ZEPHYR.replace("message['content']", "message['content'] | trim"), None),
+        ("<|start|><|channel|><|message|>", None),
+    ],
+)
+def test_a_template_is_known_by_what_it_prints(template: str, name: str | None) -> None:
+    assert detected(chat_template=template) == name
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        ({"architecture": "gemma2", "source": "google/gemma-2-2b-it"}, "gemma2"),
+        ({"architecture": "gemma2", "source": "google/gemma-2-2b"}, None),
+        ({"architecture": "gemma3", "source": "google/gemma-3-4b-it"}, None),
+        ({"architecture": "gemma4", "source": "/m/gemma-4-31B-it-Q4_K_M.gguf"}, "gemma4"),
+        ({"architecture": "gpt-oss"}, "gpt_oss"),
+        ({"architecture": "phi3", "title": "Phi 3.5 Mini Instruct"}, "phi3"),
+        ({"architecture": "phi3", "title": "Phi 4 mini instruct"}, None),
+        ({"source": "HuggingFaceH4/zephyr-7b-beta"}, "zephyr"),
+        ({"source": "/m/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf"}, "zephyr"),
+        ({"source": "lmsys/vicuna-7b-v1.5"}, "vicuna"),
+        ({"source": "lmsys/vicuna-7b-delta-v0"}, None),
+        ({"source": "/m/alpaca-7b-q4.gguf"}, "alpaca"),
+        ({"source": "/m/gpt4-x-alpaca-13b.gguf"}, None),
+    ],
+)
+def test_a_model_without_template_is_known_by_name_and_tokens(
+    known: dict[str, str], name: str | None
+) -> None:
+    tokens = "<start_of_turn> <end_of_turn> <|turn> <turn|> <|tool_call> <|channel> <|start|> "
+    tokens += "<|channel|> <|message|> <|user|> <|assistant|> <|end|>"
+    assert detected(control_tokens=tuple(tokens.split()), **known) == name
+    assert detected(control_tokens=(), chat_template="{{ messages }}", **known) is None

@@ -69,7 +69,7 @@ def detect(model: ModelInfo) -> bool:
             and {"<start_of_turn>", "<end_of_turn>"} <= set(model.control_tokens)
             and bool(re.search(r"gemma.*[-_ ]it\b", names))
         )
-    marks = ("<start_of_turn>", "<end_of_turn>", "System role not supported", "must alternate")
+    marks = ("bos_token", "<start_of_turn>", "System role not supported", "must alternate")
     return all(mark in template for mark in marks) and not re.search(
         r"tool|think|image|developer", template
     )

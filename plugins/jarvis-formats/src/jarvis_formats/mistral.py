@@ -161,17 +161,12 @@ def detect(model: ModelInfo) -> bool:
         return bool(
             re.search(r"mistral[-_ ]?(nemo|small[-_ ]?3\.2|7b[-_ ]instruct[-_ ]v0\.3)", names)
         )
-    v03 = (
-        "[AVAILABLE_TOOLS] [",
-        '"call_id": "',
-        "[TOOL_CALLS] [",
-        '"[INST] "',
-        "[TOOL_RESULTS] {",
-        "|trim + eos_token",
-    )
-    nemo = ("[AVAILABLE_TOOLS][", '"call_id": "', "[TOOL_CALLS][", '"[INST]"')
+    v03 = ("[AVAILABLE_TOOLS] [", "[TOOL_CALLS] [", '"[INST] "', "|trim + eos_token")
+    nemo = ("[AVAILABLE_TOOLS][", "[TOOL_CALLS][", '"[INST]"')
+    both = ('"call_id": "', "loop.last and system_message")
     small = ("[SYSTEM_PROMPT]", "[CALL_ID]", "[TOOL_CONTENT]", "# TOOL CALLING INSTRUCTIONS")
-    return any(all(mark in template for mark in marks) for marks in (v03, nemo, small))
+    known = ((*v03, *both), (*nemo, *both), small)
+    return any(all(mark in template for mark in marks) for marks in known)
 
 
 def scan_calls(cursor: Cursor, marker: str) -> Scan[list[Call]]:

@@ -66,7 +66,7 @@ def detect(model: ModelInfo) -> bool:
     if not template:
         names = f"{model.title} {model.source}".lower()
         return {"<|user|>", "<|assistant|>", "<|end|>"} <= set(model.control_tokens) and bool(
-            re.search(r"phi-?3(\.5)?[-_ ](mini|medium)", names)
+            re.search(r"phi[-_ ]?3(\.5)?[-_ ](mini|medium)", names)
         )
     printed = template.replace("\\n", "\n")
     marks = ("<|system|>\n", "<|user|>\n", "<|assistant|>\n", "<|end|>\n", "eos_token")
