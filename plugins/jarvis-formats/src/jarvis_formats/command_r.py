@@ -12,8 +12,13 @@ from typing import Any
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     Call,
+    CallArguments,
+    CallName,
     CallParser,
+    CallPattern,
+    CallSyntax,
     ChatRequest,
     Constraint,
     Cursor,
@@ -30,6 +35,7 @@ from jarvis_core import (
     Scan,
     TextParser,
     arguments_object,
+    calls_are_constrained,
     check_template_kwargs,
     developer_as_system,
     json_text,
@@ -57,6 +63,22 @@ STOP = (END_OF_TURN, "<|START_OF_TURN_TOKEN|>")
 THINKING = ("<|START_THINKING|>", "<|END_THINKING|>")
 RESPONSE = ("<|START_RESPONSE|>", "<|END_RESPONSE|>")
 ACTION = ("<|START_ACTION|>", "<|END_ACTION|>")
+
+CALLS = CallSyntax(
+    before=f"{ACTION[0]}[\n",
+    call=(
+        '    {"tool_call_id": "',
+        CallPattern("[0-9]{1,2}"),
+        '", "tool_name": "',
+        CallName(),
+        '", "parameters": ',
+        CallArguments(),
+        "}",
+    ),
+    between=",\n",
+    after=f"\n]{ACTION[1]}",
+    marker=ACTION[0],
+)
 
 
 @frozen(kw_only=True)
@@ -97,7 +119,8 @@ class CommandR:
         """A parser that tells reasoning, calls and the answer from each other."""
         calls: DeltaParser = TextParser()
         if may_call_tools(request):
-            calls = CallParser(scan_calls, markers=[ACTION[0]])
+            scan = CALLS.scan if calls_are_constrained(request) else scan_calls
+            calls = CallParser(scan, markers=[ACTION[0]])
         answer = ResponseParser(calls, inside=request.continue_final_message)
         opening, closing = THINKING
         return ReasoningParser(
@@ -105,8 +128,17 @@ class CommandR:
         )
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """An action of one call, or of several."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Reasoning, if the prompt asks for it, then the answer or an action."""
+        opening, closing = THINKING if thinking_wanted(request, default=False) else ("", "")
+        return AnswerSyntax(
+            opening=opening, closing=closing, before_content=RESPONSE[0], calls=CALLS
+        )
 
 
 FORMATS = (CommandR(name=FAMILY, aliases=("command-r7b", "cohere")),)

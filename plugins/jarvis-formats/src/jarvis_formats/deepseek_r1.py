@@ -13,8 +13,12 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     Call,
+    CallArguments,
+    CallName,
     CallParser,
+    CallSyntax,
     ChatRequest,
     Constraint,
     Cursor,
@@ -30,6 +34,7 @@ from jarvis_core import (
     Scan,
     TextParser,
     arguments_object,
+    calls_are_constrained,
     check_template_kwargs,
     continues_reasoning,
     developer_as_system,
@@ -50,6 +55,19 @@ CALLS_BEGIN = "<｜tool▁calls▁begin｜>"
 CALLS_END = "<｜tool▁calls▁end｜>"
 CALL_BEGIN = "<｜tool▁call▁begin｜>"
 CALL_END = "<｜tool▁call▁end｜>"
+CALLS = CallSyntax(
+    before=CALLS_BEGIN,
+    call=(
+        f"{CALL_BEGIN}function<｜tool▁sep｜>",
+        CallName(),
+        "\n```json\n",
+        CallArguments(),
+        f"\n```{CALL_END}",
+    ),
+    between="\n",
+    after=CALLS_END,
+    marker=CALLS_BEGIN,
+)
 _NAME = re.compile(r"[^\s<>`｜]*")
 
 
@@ -84,13 +102,21 @@ class DeepSeekR1:
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that tells reasoning from the answer and its calls."""
         answer: DeltaParser = TextParser()
-        if may_call_tools(request):
+        if calls_are_constrained(request):
+            answer = CallParser(CALLS.scan, markers=[CALLS_BEGIN])
+        elif may_call_tools(request):
             answer = CallParser(scan_call, markers=[CALLS_BEGIN, CALL_BEGIN], ending=CALLS_END)
         return ReasoningParser(answer, inside=prompt.starts_in_reasoning)
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """A call between its tokens, or several."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Reasoning, then text or calls."""
+        return AnswerSyntax(opening="<think>", closing="</think>", calls=CALLS)
 
 
 FORMATS = (DeepSeekR1(name=FAMILY),)

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     ChatRequest,
     Constraint,
     DeltaParser,
@@ -27,7 +28,7 @@ from jarvis_core import (
     text_of,
     tojson,
 )
-from jarvis_formats.tool_call_tags import call_parser, print_call, print_result, print_tools
+from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call, print_result, print_tools
 
 FAMILY = "granite4"
 STOP = ("<|end_of_text|>", "<|start_of_role|>")
@@ -66,8 +67,14 @@ class Granite4:
         return call_parser(request)
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """A call in tags, or several."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Text, or calls in tags."""
+        return AnswerSyntax(calls=CALLS)
 
 
 FORMATS = (Granite4(name=FAMILY, aliases=("granite", "granite-4.0")),)

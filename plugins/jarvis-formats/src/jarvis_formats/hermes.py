@@ -14,6 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     ChatRequest,
     Constraint,
     DeltaParser,
@@ -29,7 +30,7 @@ from jarvis_core import (
     text_of,
     tojson,
 )
-from jarvis_formats.tool_call_tags import call_parser, print_call
+from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call
 
 FAMILY = "hermes"
 STOP = ("<|im_end|>", "<|im_start|>", "<|end_of_text|>")
@@ -68,8 +69,14 @@ class Hermes:
         return call_parser(request)
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """A call in tags, or several."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Text, or calls in tags."""
+        return AnswerSyntax(calls=CALLS)
 
 
 FORMATS = (Hermes(name=FAMILY, aliases=("hermes-3", "hermes-2-pro")),)

@@ -12,6 +12,7 @@ import re
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     ChatRequest,
     Constraint,
     DeltaParser,
@@ -30,7 +31,7 @@ from jarvis_core import (
     thinking_wanted,
 )
 from jarvis_formats.chatml import STOP, TOOLS_HEAD, TOOLS_TAIL
-from jarvis_formats.tool_call_tags import call_parser, print_call, print_result, print_tools
+from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call, print_result, print_tools
 
 FAMILY = "qwen3"
 
@@ -73,8 +74,16 @@ class Qwen3:
         return ReasoningParser(call_parser(request), inside=prompt.starts_in_reasoning)
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """A call in tags, or several."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Reasoning, unless the prompt has none, then text or calls in tags."""
+        if not thinking_wanted(request, default=True):
+            return AnswerSyntax(calls=CALLS)
+        return AnswerSyntax(opening="<think>", closing="</think>", calls=CALLS)
 
 
 FORMATS = (Qwen3(name=FAMILY),)

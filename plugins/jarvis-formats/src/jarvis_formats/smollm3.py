@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     ChatRequest,
     Constraint,
     DeltaParser,
@@ -31,7 +32,7 @@ from jarvis_core import (
     thinking_wanted,
 )
 from jarvis_formats.chatml import STOP
-from jarvis_formats.tool_call_tags import call_parser, print_call
+from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call
 
 FAMILY = "smollm3"
 
@@ -64,9 +65,7 @@ class SmolLM3:
         variant = self.variant or variant_of(context.model)
         messages = developer_as_system(request.messages)
         system = _system_text(messages)
-        thinking = thinking_wanted(request, default=True)
-        if "/think" in system or "/no_think" in system:
-            thinking = "/no_think" not in system
+        thinking = _thinking(request, system)
         out = PromptBuilder().scaffold("<|im_start|>system\n")
         if variant.complete and "/system_override" in system:
             own = _without(system, "/no_think", "/think").rstrip()
@@ -91,8 +90,17 @@ class SmolLM3:
         return ReasoningParser(call_parser(request), inside=prompt.starts_in_reasoning)
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """A call in tags, or several."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Reasoning, unless the prompt has none, then text or calls in tags."""
+        messages = developer_as_system(request.messages)
+        if not _thinking(request, _system_text(messages)):
+            return AnswerSyntax(calls=CALLS)
+        return AnswerSyntax(opening="<think>", closing="</think>", calls=CALLS)
 
 
 FORMATS = (
@@ -129,6 +137,14 @@ def _system_text(messages: Sequence[Message]) -> str:
     if messages and messages[0].role == "system":
         return text_of(messages[0], param="messages[0].content")
     return ""
+
+
+def _thinking(request: ChatRequest, system: str) -> bool:
+    """Whether the model is to think: a flag in the system text has the last word."""
+    wanted = thinking_wanted(request, default=True)
+    if "/think" in system or "/no_think" in system:
+        return "/no_think" not in system
+    return wanted
 
 
 def _without(text: str, *flags: str) -> str:
