@@ -14,19 +14,18 @@ from datetime import datetime
 
 from attrs import evolve, field, frozen, mutable
 
-from jarvis_core.errors import EngineError, UnsupportedParameter
+from jarvis_core.composition import compose_constraint
+from jarvis_core.errors import EngineError
 from jarvis_core.interfaces import ChatFormat, DeltaParser, Engine
 from jarvis_core.structs import (
     Answer,
     ChatRequest,
     Completion,
-    Constraint,
     Delta,
     EngineOutput,
     FinishReason,
     FormatContext,
     GenerationRequest,
-    ModelInfo,
     Prompt,
     SamplingParams,
     TokenLogprob,
@@ -72,7 +71,7 @@ async def stream_chat(
             prompt=prompt,
             sampling=evolve(request.sampling, stop=stop_strings(request.sampling, prompt)),
             n=request.n,
-            constraint=compose_constraint(request, chat_format, context),
+            constraint=compose_constraint(request, chat_format, context, prompt),
             logprobs=request.logprobs,
             prompt_logprobs=request.prompt_logprobs,
             adapter=request.adapter,
@@ -108,35 +107,6 @@ def stop_strings(sampling: SamplingParams, prompt: Prompt) -> tuple[str, ...]:
     if sampling.ignore_eos:
         return sampling.stop
     return tuple(dict.fromkeys(sampling.stop + prompt.stop))
-
-
-def compose_constraint(
-    request: ChatRequest, chat_format: ChatFormat, context: FormatContext
-) -> Constraint | None:
-    """The one constraint of a request: the forced tool call, or what content must obey.
-
-    Raises:
-        UnsupportedParameter: The format cannot write it, or the engine cannot enforce it.
-    """
-    constraint, param = request.constraint, "response_format"
-    if request.tool_choice.forced:
-        constraint, param = chat_format.tool_grammar(request, context), "tool_choice"
-        if constraint is None:
-            raise UnsupportedParameter(
-                f"chat format {chat_format.name!r} cannot force a tool call", param=param
-            )
-    if constraint is not None and constraint.kind not in context.model.capabilities.constraints:
-        raise UnsupportedParameter(
-            _cannot_constrain(context.model, param, constraint.kind), param=param
-        )
-    return constraint
-
-
-def _cannot_constrain(model: ModelInfo, param: str, kind: str) -> str:
-    return (
-        f"model {model.name!r} on engine {model.engine!r} cannot honour {param}: "
-        f"it does not enforce {kind}"
-    )
 
 
 class AnswerReader:

@@ -38,7 +38,7 @@ from typing import Any
 from attrs import field, frozen
 
 from jarvis_core.json_scan import JsonScanner
-from jarvis_core.json_schema import arguments_schema, compact
+from jarvis_core.json_schema import arguments_schema, bounded, compact
 from jarvis_core.parsing import Call, may_call_tools
 from jarvis_core.scanning import Cursor, Mismatch, Scan, literal, peek, run_of
 from jarvis_core.structs import ChatRequest, Constraint, ModelInfo, Tool, ToolCallDelta
@@ -108,7 +108,7 @@ class Grammar:
             case "lark":
                 return self.rule("part", "%lark {\n" + constraint.value + "\n}")
             case "json_schema":
-                return self.rule("part", "%json " + constraint.value)
+                return self.rule("part", "%json " + bounded(json.loads(constraint.value)))
             case "regex":
                 return self.regex(constraint.value)
             case "choice":
@@ -210,17 +210,28 @@ class CallSyntax:
         grammar = Grammar(model)
         return grammar.build(f"{grammar.text(self._opening)} {self._calls(grammar, request)}")
 
-    def optional(self, request: ChatRequest, model: ModelInfo) -> Constraint:
-        """The constraint of an answer that is text, or text and then calls."""
+    def optional(
+        self, request: ChatRequest, model: ModelInfo, before_content: str = ""
+    ) -> Constraint:
+        """The constraint of an answer that is text, or calls, perhaps with text before them.
+
+        Args:
+            request: The request.
+            model: For its control tokens.
+            before_content: What the model writes before text; with it, calls come without text.
+        """
         grammar = Grammar(model)
         calls = self._calls(grammar, request)
         rest = grammar.text(self._opening[len(self.marker) :])
+        if before_content:
+            text = f"{grammar.text(before_content)} {grammar.any_text()}"
+            return grammar.build(f"{text} | {grammar.text(self._opening)} {calls}")
         if self.marker:
             return grammar.build(
                 f"{grammar.any_text()} | {grammar.until(self.marker)} {rest} {calls}"
             )
         first = re.escape(self._opening[0])
-        text = grammar.regex(rf"\s*([^\s{first}](?s:.*))?")
+        text = grammar.regex(rf"\s*([^\s;{first}](?s:.*))?")
         return grammar.build(f"{text} | {rest} {calls}")
 
     def _calls(self, grammar: Grammar, request: ChatRequest) -> str:

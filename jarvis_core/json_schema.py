@@ -114,6 +114,13 @@ def compact(schema: Mapping[str, Any], item: str = ", ", key: str = ": ") -> str
     return json.dumps({**schema, "x-guidance": style}, ensure_ascii=False)
 
 
+def bounded(schema: Any) -> str:
+    """Schema text for ``%json`` that allows some white space, not any amount of it."""
+    if not isinstance(schema, dict):
+        return json.dumps(schema)
+    return json.dumps({**schema, "x-guidance": {"whitespace_pattern": r"[ \n\t]{1,24}"}})
+
+
 # -- parts -----------------------------------------------------------------------------------
 
 

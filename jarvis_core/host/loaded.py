@@ -11,8 +11,9 @@ from typing import Any
 
 from attrs import frozen
 
-from jarvis_core.chat import Accepted, compose_constraint, render, stop_strings, stream_chat
+from jarvis_core.chat import Accepted, render, stop_strings, stream_chat
 from jarvis_core.completion import stream_completion, text_prompt
+from jarvis_core.composition import compose_constraint
 from jarvis_core.errors import ContextLengthExceeded, EngineError, UnsupportedParameter
 from jarvis_core.host.calls import (
     CallRequest,
@@ -106,7 +107,7 @@ class Loaded:
             tokens=await self._tokens(prompt, with_texts=request.with_texts),
             stop=stop_strings(chat.sampling, prompt),
             starts_in_reasoning=prompt.starts_in_reasoning,
-            constraint=compose_constraint(chat, self.chat_format, context),
+            constraint=compose_constraint(chat, self.chat_format, context, prompt),
         )
 
     async def _tokens(self, prompt: Prompt, *, with_texts: bool) -> Tokens:

@@ -15,6 +15,7 @@ from jarvis_core.interfaces import ChatFormat
 from jarvis_core.structs import (
     Answer,
     ChatRequest,
+    Constraint,
     Delta,
     EngineOutput,
     FormatContext,
@@ -74,6 +75,27 @@ def forced_requests() -> Iterator[ChatRequest]:
         yield evolve(request, tool_choice=ToolChoice(mode="named", name=tool.name))
 
 
+CONTENT = _object(answer={"type": "string"}, sure={"type": "boolean"})
+"""What content has to obey in the requests of ``governed_requests``."""
+
+
+def governed_requests() -> Iterator[ChatRequest]:
+    """Requests whose answer has to be JSON, or JSON or a call."""
+    content = Constraint(kind="json_schema", value=json.dumps(CONTENT))
+    request = ChatRequest(
+        model="m", messages=(Message(role="user", content="Hello"),), constraint=content
+    )
+    yield request
+    yield evolve(request, tools=TOOLS)
+
+
+def strict_requests() -> Iterator[ChatRequest]:
+    """Requests whose answer may be text, and whose calls have to be right or alone."""
+    request = ChatRequest(model="m", messages=(Message(role="user", content="Hello"),), tools=TOOLS)
+    yield request
+    yield evolve(request, parallel_tool_calls=False)
+
+
 def models_like(model: ModelInfo, written: str) -> Iterator[ModelInfo]:
     """A model without control tokens, and models for which the marks of an answer are some.
 
@@ -86,7 +108,8 @@ def models_like(model: ModelInfo, written: str) -> Iterator[ModelInfo]:
     if marks:
         ids = tuple(range(len(marks)))
         yield evolve(model, control_tokens=marks, control_token_ids=ids)
-        yield evolve(model, control_tokens=marks, control_token_ids=())
+        named = tuple(mark for mark in marks if mark.startswith("<"))  # others need an id
+        yield evolve(model, control_tokens=named, control_token_ids=())
 
 
 def read_answer(
@@ -124,6 +147,22 @@ def check_forced(
         )
         assert _named(cut) == _named(whole), (raw, cut, whole)
         _check_names_come_first(deltas)
+
+
+def check_governed(
+    chat_format: ChatFormat, request: ChatRequest, context: FormatContext, raw: str
+) -> None:
+    """Check that the content of a raw answer is JSON of the schema, or that it is calls alone."""
+    import jsonschema
+
+    whole, _ = read_answer(chat_format, request, context, [raw])
+    if whole.tool_calls:
+        assert request.tools, (raw, whole)
+        assert not (whole.content or "").strip(), (raw, whole)
+        for call in whole.tool_calls:
+            check_arguments(request, call.name, call.arguments)
+    else:
+        jsonschema.validate(json.loads(whole.content or ""), CONTENT)
 
 
 def check_arguments(request: ChatRequest, name: str, arguments: str) -> None:

@@ -22,7 +22,8 @@ from typing import Any, ClassVar
 
 from attrs import evolve
 
-from jarvis_core.errors import RequestError
+from jarvis_core.composition import answer_syntax, compose_constraint
+from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.interfaces import ChatFormat
 from jarvis_core.structs import (
     Capabilities,
@@ -33,8 +34,16 @@ from jarvis_core.structs import (
     ModelInfo,
     Prompt,
     SegmentKind,
+    ToolChoice,
 )
-from jarvis_core.testing.constrained_answers import check_forced, forced_requests, models_like
+from jarvis_core.testing.constrained_answers import (
+    check_forced,
+    check_governed,
+    forced_requests,
+    governed_requests,
+    models_like,
+    strict_requests,
+)
 from jarvis_core.testing.format_samples import (
     CONTROL_TOKENS,
     RAW_ANSWERS,
@@ -176,24 +185,68 @@ class ChatFormatConformance:
 
         for request in forced_requests():
             for context in self._contexts(chat_format, request):
-                constraint = chat_format.tool_grammar(request, context)
+                constraint, hints = self._composed(chat_format, request, context)
                 if constraint is None:
                     continue
-                sampler = Sampler(constraint, context.model)
+                sampler = Sampler(constraint, context.model, hints=hints)
                 for seed in range(8):
                     raw = sampler.sample(random.Random(seed))
                     check_forced(chat_format, request, context, raw)
+
+    def test_content_obeys_its_schema_after_any_reasoning(self, chat_format: ChatFormat) -> None:
+        from jarvis_core.testing.sampling import Sampler
+
+        for request in governed_requests():
+            for context in self._contexts(chat_format, evolve(request, constraint=None)):
+                constraint, hints = self._composed(chat_format, request, context)
+                if constraint is None:
+                    continue
+                sampler = Sampler(constraint, context.model, hints=hints)
+                for seed in range(15):
+                    raw = sampler.sample(random.Random(seed))
+                    check_governed(chat_format, request, context, raw)
+
+    def test_calls_that_may_be_made_are_right_if_they_are(self, chat_format: ChatFormat) -> None:
+        from jarvis_core.testing.sampling import Sampler
+
+        for request in strict_requests():
+            forced = evolve(request, tool_choice=ToolChoice(mode="required"))
+            for context in self._contexts(chat_format, forced):
+                free, _ = self._composed(chat_format, request, context)
+                calls, hints = self._composed(chat_format, forced, context)
+                if free is None or calls is None:
+                    continue
+                sampler = Sampler(free, context.model)
+                for seed in range(8):
+                    raw = Sampler(calls, context.model, hints=hints).sample(random.Random(seed))
+                    assert sampler.accepts(raw), raw
+                    assert not sampler.accepts(raw[:-1] + "\0"), raw
+
+    def _composed(
+        self, chat_format: ChatFormat, request: ChatRequest, context: FormatContext
+    ) -> tuple[Constraint | None, tuple[str, ...]]:
+        """The constraint that the core makes, and texts that end or begin parts of the answer."""
+        able = Capabilities(constraints=frozenset({"json_schema", "lark"}))
+        context = evolve(context, model=evolve(context.model, capabilities=able))
+        prompt = chat_format.render(request, context)
+        syntax = answer_syntax(request, chat_format, context, prompt)
+        try:
+            constraint = compose_constraint(request, chat_format, context, prompt)
+        except UnsupportedParameter:
+            return None, ()
+        return constraint, (syntax.opening, syntax.closing)
 
     def _contexts(self, chat_format: ChatFormat, request: ChatRequest) -> Iterator[FormatContext]:
         """Contexts in which the marks of a call are text, and in which they are tokens."""
         from jarvis_core.testing.sampling import Sampler
 
         plain = evolve(self.context, model=evolve(self.model, control_tokens=()))
-        constraint = chat_format.tool_grammar(request, plain)
-        if constraint is not None:
-            written = Sampler(constraint, plain.model).sample(random.Random(0))
-            for model in models_like(self.model, written):
-                yield evolve(self.context, model=model)
+        syntax = answer_syntax(request, chat_format, plain, chat_format.render(request, plain))
+        written = syntax.opening + syntax.closing + syntax.before_content
+        if request.tools and (constraint := chat_format.tool_grammar(request, plain)):
+            written += Sampler(constraint, plain.model).sample(random.Random(0))
+        for model in models_like(self.model, written):
+            yield evolve(self.context, model=model)
 
     def _render(self, chat_format: ChatFormat, request: ChatRequest) -> Prompt | None:
         """The prompt, None where the format refuses."""

@@ -31,6 +31,7 @@ LAYERS = (
     {"token_text"},
     {"plugins"},
     {"settings"},
+    {"composition"},
     {"chat", "completion"},
     {"host"},
     {"models"},
