@@ -51,6 +51,14 @@ def test_every_family_and_variant_is_registered() -> None:
         "zephyr",
         "vicuna",
         "alpaca",
+        "hermes",
+        "qwen3",
+        "granite4",
+        "deepseek_r1",
+        "smollm3",
+        "smollm3-published",
+        "smollm3-edited",
+        "command_r",
     }
 
 

@@ -89,6 +89,25 @@ ALL = [
     "llama3.2",
     "mistral-nemo",
     "mistral-small-3.2",
+    "hermes",
+    "qwen3",
+    "granite4",
+    "deepseek_r1",
+    "smollm3-published",
+    "smollm3-edited",
+    "command_r",
+]
+WITH_CALLS = [
+    "chatml",
+    "llama3.1",
+    "mistral-nemo",
+    "mistral-small-3.2",
+    "hermes",
+    "qwen3",
+    "granite4",
+    "deepseek_r1",
+    "smollm3-published",
+    "command_r",
 ]
 
 
@@ -112,7 +131,19 @@ def test_text_that_a_user_wrote_is_content(name: str) -> None:
     assert "us<>er" in content
 
 
-@pytest.mark.parametrize("name", ["chatml-qwen2.5", "llama3.1", "mistral-nemo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chatml-qwen2.5",
+        "llama3.1",
+        "mistral-nemo",
+        "hermes",
+        "qwen3",
+        "granite4",
+        "smollm3-published",
+        "command_r",
+    ],
+)
 def test_what_a_tool_call_holds_is_content(name: str) -> None:
     spec = {"type": "function", "function": {"name": "n<>", "description": "d<>"}}
     made = ToolCall(id="<>3456789", name="n<>", arguments='{"k<>": "v<>"}')
@@ -128,7 +159,7 @@ def test_what_a_tool_call_holds_is_content(name: str) -> None:
     assert all(f"{word}<>" in prompt.text for word in "ndkvr")
 
 
-@pytest.mark.parametrize("name", ["chatml", "llama3.1", "mistral-nemo", "mistral-small-3.2"])
+@pytest.mark.parametrize("name", WITH_CALLS)
 @pytest.mark.parametrize("arguments", ["{", '{"x": NaN}', '{"x": 1e999}', '{"x": "\\ud800"}'])
 def test_arguments_that_are_not_json_are_refused_by_place(name: str, arguments: str) -> None:
     with pytest.raises(RequestError, match="not valid JSON") as caught:
@@ -136,7 +167,7 @@ def test_arguments_that_are_not_json_are_refused_by_place(name: str, arguments: 
     assert caught.value.param == "messages[1].tool_calls[0].function.arguments"
 
 
-@pytest.mark.parametrize("name", ["chatml", "llama3.1", "mistral-nemo", "mistral-small-3.2"])
+@pytest.mark.parametrize("name", WITH_CALLS)
 def test_no_arguments_are_an_empty_object(name: str) -> None:
     assert "{}" in render(name, USER, call("")).text
 
