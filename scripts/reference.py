@@ -17,7 +17,9 @@ from typing import Any
 from jarvis_core import EngineType, hookspecs
 from jarvis_core.http.app import ROUTES
 from jarvis_core.http.auth import Scope
+from jarvis_core.http.openai.parameter_table import ParameterTable
 from jarvis_core.http.openai.parameters import PARAMETERS
+from jarvis_core.http.openai.responses.parameters import RESPONSE_PARAMETERS
 from jarvis_core.plugins import load_plugins
 from jarvis_core.settings.fields import Setting, settings_of
 from jarvis_core.settings.model import ModelConfig, SingleModel
@@ -152,7 +154,7 @@ def markdown(docstring: str) -> Iterator[str]:
 
 
 def http_page() -> Iterator[str]:
-    """Every route and every parameter of a chat request."""
+    """Every route, and every parameter of chats and responses."""
     yield from head(
         "HTTP",
         "The wire format is OpenAI's, that of errors too: an object `error` with message, "
@@ -170,11 +172,18 @@ def http_page() -> Iterator[str]:
         "A name that is not here is ignored and listed in the header `X-Jarvis-Ignored-Params`. "
         "A value that changes nothing is never refused."
     )
-    parameters = [
+    yield from parameters(PARAMETERS)
+    yield from section("Parameters of a Responses request")
+    yield from parameters(RESPONSE_PARAMETERS)
+
+
+def parameters(known: ParameterTable) -> Iterator[str]:
+    """The parameters of one route."""
+    rows = [
         (f"`{parameter.name}`", parameter.treatment.value, parameter.note)
-        for parameter in PARAMETERS.values()
+        for parameter in known.values()
     ]
-    yield from table(("parameter", "what becomes of it", "note"), parameters)
+    yield from table(("parameter", "what becomes of it", "note"), rows)
 
 
 def path(pattern: str) -> str:

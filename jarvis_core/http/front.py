@@ -10,12 +10,13 @@ from attrs import field, frozen
 from sanic.request import Request
 from sanic.response import BaseHTTPResponse
 
-from jarvis_core.errors import ModelUnavailable
+from jarvis_core.errors import JarvisError, ModelUnavailable
 from jarvis_core.http import cors, errors
 from jarvis_core.http.auth import Keyring, Scope
 from jarvis_core.http.body import discard
 from jarvis_core.http.exchange import Exchange, Exchanges, close_after
 from jarvis_core.http.metrics import Metrics
+from jarvis_core.http.openai.responses.store import ResponseStore
 from jarvis_core.http.quota import Quotas
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.lease import Lease
@@ -37,6 +38,7 @@ class Front:
         catalogue: The models behind it.
         metrics: What it counts.
         keyring: Who may do what.
+        responses: Answers that are kept.
         exchanges: What is being answered.
         quotas: What keys have used.
     """
@@ -45,6 +47,7 @@ class Front:
     catalogue: Catalogue
     metrics: Metrics
     keyring: Keyring
+    responses: ResponseStore
     exchanges: Exchanges = field(factory=Exchanges)
     quotas: Quotas = field(factory=Quotas)
 
@@ -80,7 +83,7 @@ class Front:
                     else:
                         response = preflight
                 except Exception as raised:
-                    response = self._failure(exchange, raised)
+                    response = self._failure(exchange, route, raised)
                 if response is not None:
                     exchange.status = response.status
                     response.headers.update(self.headers(exchange))
@@ -118,10 +121,12 @@ class Front:
         finally:
             self.quotas.leave(exchange.caller, tokens=exchange.tokens)
 
-    def _failure(self, exchange: Exchange, raised: Exception) -> BaseHTTPResponse:
+    def _failure(
+        self, exchange: Exchange, route: Route | None, raised: Exception
+    ) -> BaseHTTPResponse:
         error = errors.from_exception(raised, request_id=exchange.id)
         exchange.failed(error)
-        response = errors.response(error)
+        response = errors.response(error, route.error_body if route else errors.body)
         response.headers.update(errors.allow(raised))
         return response
 
@@ -185,6 +190,7 @@ class Route:
         endpoint: Called with the front, the exchange, and the path's parameters.
         scope: What a key must be allowed to do.
         while_draining: Whether it is answered while the server ends.
+        error_body: Writes an error as the route's clients expect it.
     """
 
     method: str
@@ -192,6 +198,7 @@ class Route:
     endpoint: Endpoint
     scope: Scope = Scope.USER
     while_draining: bool = False
+    error_body: Callable[[JarvisError], bytes] = errors.body
 
     @property
     def metered(self) -> bool:

@@ -254,6 +254,7 @@ class _Server:
                 await asyncio.gather(self._catalogue.aclose(), _all_gone(server.connections))
         for connection in tuple(server.connections):
             connection.abort()
+        self._front.responses.close()
 
 
 async def _all_gone(connections: Collection[Connection]) -> None:

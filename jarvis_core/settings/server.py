@@ -64,6 +64,17 @@ class ServerSettings:
     max_connections: int = setting(default=1024, ge=1, help="Open connections at most")
     queue_size: int = setting(default=256, ge=1, help="Requests that may wait, for each model")
 
+    responses_db: str = setting(
+        default="", help="SQLite file that keeps stored responses; not set keeps them in memory"
+    )
+    responses_ttl: float = setting(
+        default=2_592_000.0, ge=1, help="Seconds that a stored response is kept after its last use"
+    )
+    responses_max: int = setting(default=10_000, ge=1, help="Stored responses at most")
+    responses_max_bytes: int = setting(
+        default=64 * 1024 * 1024, ge=65_536, help="Bytes of all stored responses at most"
+    )
+
     header_timeout: float = setting(
         default=10.0, ge=0.01, help="Seconds in which a request's headers must arrive"
     )

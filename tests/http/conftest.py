@@ -358,6 +358,7 @@ async def _stop(server: Any) -> None:
     for connection in tuple(server.connections):
         connection.abort()
     await asyncio.sleep(0)
+    server.app.ctx.front.responses.close()
     Sanic.unregister_app(server.app)
 
 

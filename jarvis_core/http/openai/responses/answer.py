@@ -1,0 +1,207 @@
+"""Responses on the wire, whole and as events.
+
+Everything here is valid by both published schemas, OpenAI's and Open Responses'.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from attrs import field, frozen
+
+from jarvis_core.errors import JarvisError, RateLimited
+from jarvis_core.http import errors, sse
+from jarvis_core.http.exchange import Exchange
+from jarvis_core.http.openai.responses.output import Event, Output, Status
+from jarvis_core.structs import Completion, Delta, FinishReason, ToolCallDelta, Usage
+
+_INCOMPLETE: Mapping[str, str] = {
+    "length": "max_output_tokens",
+    "content_filter": "content_filter",
+}
+
+
+@frozen(kw_only=True)
+class ResponseHead:
+    """What a response and every event about it have in common.
+
+    Attributes:
+        echo: What was asked, and what becomes of it: every key that does not change any more.
+        hex: What its identifiers are made of.
+        created_at: Seconds since the epoch.
+    """
+
+    echo: Mapping[str, Any]
+    hex: str = field(factory=lambda: uuid.uuid4().hex)
+    created_at: int = field(factory=lambda: int(time.time()))
+
+    @property
+    def id(self) -> str:
+        """The response's identifier."""
+        return f"resp_{self.hex}"
+
+    def item_id(self, prefix: str, index: int) -> str:
+        """Identifier of an item of its output: it says where the item is stored."""
+        return f"{prefix}_{self.hex}{index:04d}"
+
+    def body(
+        self,
+        status: str,
+        usage: Usage,
+        output: Sequence[Mapping[str, Any]] = (),
+        error: JarvisError | None = None,
+        reason: str | None = None,
+    ) -> dict[str, Any]:
+        """The response as it is now."""
+        return {
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created_at,
+            "completed_at": int(time.time()) if status == "completed" else None,
+            "status": status,
+            "error": None if error is None else {"code": _code(error), "message": error.message},
+            "incomplete_details": None if reason is None else {"reason": reason},
+            "output": output,
+            "usage": _usage(usage),
+            **self.echo,
+        }
+
+
+def _code(error: JarvisError) -> str:
+    """The nearest of the codes that OpenAI's schema allows."""
+    return "rate_limit_exceeded" if isinstance(error, RateLimited) else "server_error"
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    cached = usage.cached_tokens
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {
+            "cached_tokens": cached,
+            "cache_write_tokens": usage.prompt_tokens - cached,
+        },
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+
+
+class ResponseWriter:
+    """Writes one response.
+
+    Args:
+        head: What all of it has in common.
+        exchange: The request, for what was counted so far.
+        logprobs: Whether logprobs are wanted.
+        tells_reasoning: Whether what is thought is told as it comes.
+        keep: Called with the response when it has ended, however it ended; says whether it is
+            stored.
+    """
+
+    def __init__(
+        self,
+        head: ResponseHead,
+        exchange: Exchange,
+        *,
+        logprobs: bool,
+        tells_reasoning: bool,
+        keep: Callable[[dict[str, Any]], bool],
+    ) -> None:
+        self._head = head
+        self._exchange = exchange
+        self._output = Output(head.item_id, logprobs=logprobs, tells_reasoning=tells_reasoning)
+        self._keep = keep
+        self._number = 0
+        self._finish_reason: FinishReason = "stop"
+        self._begun = self._ended = False
+
+    # -- whole -------------------------------------------------------------------------------
+
+    def whole(self, completion: Completion) -> bytes:
+        """The body of a response that is not streamed."""
+        (answer,) = completion.answers
+        calls = tuple(
+            ToolCallDelta(index=i, id=call.id, name=call.name, arguments=call.arguments)
+            for i, call in enumerate(answer.tool_calls)
+        )
+        for delta in (
+            Delta(reasoning=answer.reasoning or ""),
+            Delta(content=answer.content or "", logprobs=answer.logprobs),
+            Delta(tool_calls=calls, finish_reason=answer.finish_reason),
+        ):
+            self._add(delta)
+        return orjson.dumps(self._end(completion.usage)[1])
+
+    # -- streamed ----------------------------------------------------------------------------
+
+    def opening(self) -> bytes:
+        """The response as it begins."""
+        self._begun = True
+        fields = {"response": self._head.body("in_progress", self._counted)}
+        return self._events([("response.created", fields), ("response.in_progress", fields)])
+
+    def batch(self, deltas: Sequence[Delta]) -> bytes:
+        """The events of some deltas."""
+        return b"".join([self._events(self._add(delta)) for delta in deltas])
+
+    def closing(self, usage: Usage) -> bytes:
+        """What completes the response, and its end."""
+        events, body = self._end(usage)
+        done = (f"response.{body['status']}", {"response": body})
+        return self._events([*events, done]) + sse.DONE
+
+    def failure(self, error: JarvisError) -> bytes:
+        """The response as far as it came, and why it came no further."""
+        events = list(self._output.finish("incomplete"))
+        self._ended = True
+        body = self._head.body("failed", self._counted, self._output.items, error=error)
+        body["store"] = self._keep(body)
+        told = orjson.loads(errors.body(error))["error"]
+        # The schemas differ: OpenAI's error event is flat, Open Responses' has an object.
+        flat = {key: told[key] for key in ("code", "message", "param")}
+        failed = ("response.failed", {"response": body})
+        return self._events([*events, failed, ("error", {**flat, "error": told})])
+
+    def abandon(self) -> None:
+        """Keep what a client that has left was sent."""
+        if self._begun and not self._ended:
+            self._ended = True
+            for _ in self._output.finish("incomplete"):
+                pass
+            self._keep(self._head.body("cancelled", self._counted, self._output.items))
+
+    # -- both --------------------------------------------------------------------------------
+
+    def _add(self, delta: Delta) -> list[Event]:
+        if delta.finish_reason is not None:
+            self._finish_reason = delta.finish_reason
+        return list(self._output.add(delta))
+
+    def _end(self, usage: Usage) -> tuple[list[Event], dict[str, Any]]:
+        reason = _INCOMPLETE.get(self._finish_reason)
+        status: Status = "completed" if reason is None else "incomplete"
+        events = list(self._output.finish(status))
+        body = self._head.body(status, usage, self._output.items, reason=reason)
+        self._ended = True
+        body["store"] = self._keep(body)
+        return events, body
+
+    @property
+    def _counted(self) -> Usage:
+        """What is known before the engine has counted."""
+        return Usage(
+            prompt_tokens=self._exchange.prompt_tokens,
+            completion_tokens=self._exchange.generated,
+        )
+
+    def _events(self, events: Iterable[Event]) -> bytes:
+        return b"".join([self._event(*event) for event in events])
+
+    def _event(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        data = orjson.dumps({"type": kind, "sequence_number": self._number, **fields})
+        self._number += 1
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)

@@ -1,0 +1,217 @@
+"""/v1/responses: create, retrieve, delete, list what was answered, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+from attrs import field, frozen
+
+from jarvis_core.errors import RequestError, UnsupportedParameter
+from jarvis_core.host.calls import Rendered, RenderRequest
+from jarvis_core.http import generation
+from jarvis_core.http.asking import asking
+from jarvis_core.http.body import read_json
+from jarvis_core.http.exchange import Exchange
+from jarvis_core.http.front import Front
+from jarvis_core.http.generation import Asked
+from jarvis_core.http.openai.parameter_table import ignored_header
+from jarvis_core.http.openai.responses.answer import ResponseHead, ResponseWriter
+from jarvis_core.http.openai.responses.conversation import (
+    Conversation,
+    NoSuchResponse,
+    all_items,
+    gather,
+    turns_to_drop,
+)
+from jarvis_core.http.openai.responses.items import Item
+from jarvis_core.http.openai.responses.request import ResponseCall, chat_request, echo, read_call
+from jarvis_core.http.openai.responses.store import Broken, StoredResponse
+from jarvis_core.http.responses import Response, json
+from jarvis_core.structs import ModelInfo
+
+TRUNCATED_HEADER = "x-jarvis-truncated-items"
+
+PAGE = 20
+"""Items of a page where the client does not say."""
+
+MAX_PAGE = 100
+
+
+async def create(front: Front, exchange: Exchange) -> Response | None:
+    """Answer items with items, and keep both."""
+    settings = front.settings
+    call = read_call(await read_json(exchange.request, settings), settings)
+    made_of = uuid.uuid4().hex
+    conversation = await gather(front.responses, call.body, _tenant(exchange), made_of, settings)
+    creation = _Creation(
+        front=front, exchange=exchange, call=call, conversation=conversation, hex=made_of
+    )
+    try:
+        return await creation.answer()
+    except RequestError as error:
+        # Chat formats and engines know the conversation as messages.
+        if error.param is not None and error.param.partition("[")[0] == "messages":
+            error.param = "input"
+        raise
+
+
+@frozen(kw_only=True)
+class _Creation:
+    """One request for a response.
+
+    Attributes:
+        front: The front door.
+        exchange: The request.
+        call: What it asks for.
+        conversation: What is to be answered.
+        hex: What identifiers are made of.
+    """
+
+    front: Front
+    exchange: Exchange
+    call: ResponseCall
+    conversation: Conversation
+    hex: str
+    _writers: list[ResponseWriter] = field(factory=list, init=False)
+
+    async def answer(self) -> Response | None:
+        body = self.call.body
+        dropped = await self._turns_to_drop() if body.truncation == "auto" else 0
+        try:
+            return await generation.answer(
+                self.front,
+                self.exchange,
+                model=body.model,
+                streamed=bool(body.stream),
+                ask=lambda model: self._ask(model, dropped),
+            )
+        except asyncio.CancelledError:
+            for writer in self._writers:
+                writer.abandon()
+            raise
+
+    def _ask(self, model: ModelInfo, dropped: int) -> Asked:
+        call, everything = self.call, self.conversation.without_oldest(0)
+        items = self.conversation.without_oldest(dropped)
+        truncated = len(everything) - len(items)
+        said, headers = echo(call, model), ignored_header(call.ignored)
+        if truncated:
+            said["truncated_items"] = truncated
+            headers[TRUNCATED_HEADER] = str(truncated)
+        writer = ResponseWriter(
+            ResponseHead(echo=said, hex=self.hex),
+            self.exchange,
+            logprobs=call.wants_logprobs,
+            tells_reasoning=call.tells_reasoning,
+            keep=self._keep,
+        )
+        self._writers.append(writer)
+        return Asked(request=chat_request(call, items, model), writer=writer, headers=headers)
+
+    def _keep(self, body: dict[str, Any]) -> bool:
+        return self.call.keeps and self.front.responses.put(
+            StoredResponse(
+                id=body["id"],
+                tenant=_tenant(self.exchange),
+                previous=self.call.body.previous_response_id,
+                input=[placed.item for placed in self.conversation.own],
+                body=body,
+            )
+        )
+
+    async def _turns_to_drop(self) -> int:
+        """How many of the oldest turns do not fit."""
+        front, exchange, body = self.front, self.exchange, self.call.body
+        async with asking(front, exchange, body.model) as (lease, _):
+            model = lease.info
+
+            async def count(dropped: int) -> int:
+                items = self.conversation.without_oldest(dropped)
+                request = RenderRequest(chat=chat_request(self.call, items, model))
+                rendered = await lease.call(request, Rendered, request_id=exchange.id)
+                return len(rendered.tokens.ids)
+
+            # Where the client does not say how long the answer may be, an eighth is for it.
+            wanted = body.max_output_tokens or model.context_length // 8 or 1
+            return await turns_to_drop(self.conversation, model.context_length - wanted, count)
+
+
+async def retrieve(front: Front, exchange: Exchange, response_id: str) -> Response:
+    """A stored response."""
+    if exchange.request.args.get("stream") == "true":
+        raise UnsupportedParameter(
+            "stream: a stored response has ended and is sent whole; leave stream and "
+            "starting_after out",
+            param="stream",
+        )
+    return json((await _find(front, exchange, response_id)).body)
+
+
+async def delete(front: Front, exchange: Exchange, response_id: str) -> Response:
+    """Forget a stored response; responses that go on from it cannot be continued then."""
+    if not await front.responses.delete(response_id, _tenant(exchange)):
+        raise NoSuchResponse
+    return json({"id": response_id, "object": "response", "deleted": True})
+
+
+async def cancel(front: Front, exchange: Exchange, response_id: str) -> Response:
+    """Refused: only responses made in the background can be cancelled, and none are."""
+    await _find(front, exchange, response_id)
+    raise RequestError(
+        "only a response that is made in the background can be cancelled, and this server makes "
+        "none; close the connection to end a response that is being made",
+        param="response_id",
+    )
+
+
+async def input_items(front: Front, exchange: Exchange, response_id: str) -> Response:
+    """What a stored response answers, with what came before it, in pages."""
+    limit, newest_first, after = _page(exchange)
+    try:
+        chain = await front.responses.chain(response_id, _tenant(exchange))
+    except Broken:
+        raise NoSuchResponse from None
+    items: list[Item] = [item for response in chain[:-1] for item in all_items(response)]
+    items += chain[-1].input
+    if newest_first:
+        items.reverse()
+    ids = [item["id"] for item in items]
+    if after is not None:
+        if after not in ids:
+            raise RequestError("after is not the id of one of these items", param="after")
+        items = items[ids.index(after) + 1 :]
+    page = items[:limit]
+    return json(
+        {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else "",
+            "last_id": page[-1]["id"] if page else "",
+            "has_more": len(items) > len(page),
+        }
+    )
+
+
+def _page(exchange: Exchange) -> tuple[int, bool, str | None]:
+    """How many items, whether the newest are first, and after which one."""
+    args = exchange.request.args
+    limit, order = args.get("limit", str(PAGE)), args.get("order", "desc")
+    if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= MAX_PAGE):
+        raise RequestError(f"limit must be a number between 1 and {MAX_PAGE}", param="limit")
+    if order not in ("asc", "desc"):
+        raise RequestError("order must be asc or desc", param="order")
+    return int(limit), order == "desc", args.get("after")
+
+
+async def _find(front: Front, exchange: Exchange, response_id: str) -> StoredResponse:
+    found = await front.responses.get(response_id, _tenant(exchange))
+    if found is None:
+        raise NoSuchResponse
+    return found
+
+
+def _tenant(exchange: Exchange) -> str:
+    """Whose responses these are; everybody's where the server has no keys."""
+    return exchange.caller.tenant or ""
