@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pytest
 
 from jarvis_core import EngineError, RequestError, SamplingParams
-from jarvis_llamacpp.sampler import Row, Sampler, check_params, top_ids
+from jarvis_llamacpp.filters import Row, top_ids
+from jarvis_llamacpp.params import check_params
+from jarvis_llamacpp.sampler import Sampler
 
 VOCABULARY = 5000
 

@@ -12,7 +12,13 @@ CAPABILITIES = Capabilities(
     constraints=frozenset({"choice", "json_schema", "lark", "regex"}),
     parameters=frozenset(
         {
+            "bad_words",
             "cache_salt",
+            "dry_allowed_length",
+            "dry_base",
+            "dry_multiplier",
+            "dry_penalty_last_n",
+            "dry_sequence_breakers",
             "frequency_penalty",
             "ignore_eos",
             "logit_bias",
@@ -20,6 +26,9 @@ CAPABILITIES = Capabilities(
             "max_tokens",
             "min_p",
             "min_tokens",
+            "mirostat",
+            "mirostat_eta",
+            "mirostat_tau",
             "n",
             "presence_penalty",
             "priority",
@@ -30,6 +39,9 @@ CAPABILITIES = Capabilities(
             "temperature",
             "top_k",
             "top_p",
+            "typical_p",
+            "xtc_probability",
+            "xtc_threshold",
         }
     ),
 )

@@ -26,15 +26,17 @@ from jarvis_core import (
     completion_room,
     read_pieces,
 )
+from jarvis_llamacpp.bad_words import tokenize_words
 from jarvis_llamacpp.constraint import ConstraintCompiler
 from jarvis_llamacpp.context import DecodeError, LlamaContext
 from jarvis_llamacpp.deep_stack import run_with_stack
 from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.memory import MemoryPlan, available_memory, plan_memory
 from jarvis_llamacpp.model import BACKEND, LlamaModel, offloads, start_backend
+from jarvis_llamacpp.params import check_params
 from jarvis_llamacpp.reply import Reply
 from jarvis_llamacpp.runner import Runner
-from jarvis_llamacpp.sampler import Sampler, check_params
+from jarvis_llamacpp.sampler import Sampler
 from jarvis_llamacpp.scheduler import ALIGNMENT
 from jarvis_llamacpp.settings import LlamaCppSettings
 from jarvis_llamacpp.source import Weights, find_weights
@@ -89,7 +91,8 @@ class LlamaCppEngine:
                     index=index, finish_reason="length", usage=usage if last else None
                 )
             return
-        job = self._make_job(request, ids, most, grammar)
+        bad_words = await self._bad_words(request.sampling.bad_words)
+        job = self._make_job(request, ids, most, grammar, bad_words)
         self._runner.submit(job)
         try:
             yield EngineOutput(prompt_tokens=len(ids))
@@ -108,6 +111,15 @@ class LlamaCppEngine:
         encode = functools.partial(self._tokenizer.encode, prompt)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._long_texts, run_with_stack, encode, characters)
+
+    async def _bad_words(self, words: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+        """Token ids of texts that must not come; many of them off the event loop."""
+        characters = sum(map(len, words))
+        tokenize = functools.partial(tokenize_words, words, self._tokenizer.encode_content)
+        if characters <= _SHORT:
+            return tokenize()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._long_texts, run_with_stack, tokenize, characters)
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens visible."""
@@ -131,7 +143,12 @@ class LlamaCppEngine:
         self._model.close()
 
     def _make_job(
-        self, request: GenerationRequest, ids: list[int], most: int, grammar: LLMatcher | None
+        self,
+        request: GenerationRequest,
+        ids: list[int],
+        most: int,
+        grammar: LLMatcher | None,
+        bad_words: tuple[tuple[int, ...], ...],
     ) -> Job:
         sampling, vocabulary = request.sampling, self._model.vocabulary
         job = Job(request=request, reply=Reply(asyncio.get_running_loop()), open=request.n)
@@ -140,7 +157,14 @@ class LlamaCppEngine:
             end_ids |= vocabulary.end_ids
         blocked = vocabulary.end_ids | end_ids
         for index in range(request.n):
-            sampler = Sampler(sampling, prompt=ids, end_ids=blocked, index=index)
+            sampler = Sampler(
+                sampling,
+                prompt=ids,
+                end_ids=blocked,
+                index=index,
+                pieces=vocabulary.pieces,
+                bad_words=bad_words,
+            )
             matcher = None
             if grammar is not None:
                 matcher = self._constraints.matcher(grammar, ignore_eos=sampling.ignore_eos)

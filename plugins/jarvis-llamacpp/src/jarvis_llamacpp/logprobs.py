@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jarvis_core import TokenLogprob
-from jarvis_llamacpp.sampler import Row, top_ids
+from jarvis_llamacpp.filters import Row, top_ids
 from jarvis_llamacpp.vocabulary import Vocabulary
 
 _LEAST = -9999.0

@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 from llguidance import LLMatcher
 
 from jarvis_core import EngineError
-
-Row = npt.NDArray[np.float32]
+from jarvis_llamacpp.filters import Row
 
 _SLOWNESS = 0.25
 """Seconds that all masks of a continuation may take beyond the usual."""

@@ -15,10 +15,10 @@ import numpy as np
 
 from jarvis_core import EngineDied, EngineError, EngineOutput, EngineStats, JarvisError
 from jarvis_llamacpp.context import LlamaContext, Logits
+from jarvis_llamacpp.filters import Row
 from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.logprobs import LogprobReader
 from jarvis_llamacpp.reply import Event, deliver
-from jarvis_llamacpp.sampler import Row
 from jarvis_llamacpp.scheduler import Scheduler
 from jarvis_llamacpp.stepper import Stepper
 from jarvis_llamacpp.vocabulary import Vocabulary

@@ -1,7 +1,8 @@
 """Chooses the next token from logits, in the order that vLLM does.
 
-The order: bias, tokens that may not come yet, penalties, temperature, min_p, top_k, top_p. Only
-tokens that can be chosen are looked at closely: sorting a whole vocabulary takes a millisecond.
+The order: bias, tokens that may not come, penalties, DRY, temperature, min_p, top_k, typical_p,
+top_p, XTC, mirostat. Only tokens that can be chosen are looked at closely: sorting a whole
+vocabulary takes a millisecond.
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from jarvis_core import EngineError, RequestError, SamplingParams
-
-Row = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.intp]
-Weights = npt.NDArray[np.floating[Any]]
+from jarvis_core import EngineError, SamplingParams
+from jarvis_llamacpp.bad_words import BadWords
+from jarvis_llamacpp.dry import DryPenalty
+from jarvis_llamacpp.filters import (
+    Ids,
+    Row,
+    Weights,
+    nucleus,
+    top_ids,
+    typical,
+    without_top_choices,
+)
+from jarvis_llamacpp.mirostat import Mirostat
+from jarvis_llamacpp.params import read_extra
+from jarvis_llamacpp.penalties import Penalties, penalizes
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this are greedy, as in vLLM."""
@@ -41,6 +50,8 @@ class Sampler:
         prompt: Sequence[int],
         end_ids: Iterable[int],
         index: int = 0,
+        pieces: Sequence[bytes] = (),
+        bad_words: Sequence[Sequence[int]] = (),
     ) -> None:
         """Prepare for one continuation.
 
@@ -49,22 +60,30 @@ class Sampler:
             prompt: Token ids of the prompt.
             end_ids: Ids that may not come before ``min_tokens``.
             index: Which of the request's continuations; each has its own random numbers.
+            pieces: Bytes of each token of the vocabulary; DRY looks for its breakers in them.
+            bad_words: Token ids of texts that must not come.
         """
+        extra = read_extra(params.extra)
         self._params = params
         self._greedy = params.temperature < GREEDY_BELOW
         seed = params.seed
         self._random = Random(seed if seed is None or index == 0 else f"{seed}/{index}")
         self._bias_ids = np.fromiter(params.logit_bias.keys(), np.intp)
         self._bias = np.fromiter(params.logit_bias.values(), np.float32)
-        self._blocked = np.fromiter(end_ids if params.min_tokens else (), np.intp)
+        self._early = np.fromiter(end_ids if params.min_tokens else (), np.intp)
         self._chosen = 0
-        self._penalties = _Penalties(params, prompt) if _penalized(params) else None
-        self.plain = (
-            self._greedy
-            and self._penalties is None
-            and not len(self._bias_ids)
-            and not len(self._blocked)
+        self._bad_words = BadWords(bad_words) if bad_words else None
+        self._memories: list[Penalties | DryPenalty] = []
+        if penalizes(params):
+            self._memories.append(Penalties(params, prompt))
+        if extra.dry is not None:
+            self._memories.append(DryPenalty(extra.dry, prompt, pieces))
+        self._xtc = extra.xtc
+        self._mirostat = Mirostat(extra.mirostat) if extra.mirostat else None
+        self.plain = self._greedy and not (
+            self._memories or self._bad_words or len(self._bias_ids) or len(self._early)
         )
+        self._filtered = bool(self._mirostat or self._xtc or params.typical_p < 1)
 
     def choose(self, row: Row) -> int:
         """Choose a token, and remember it.
@@ -75,35 +94,44 @@ class Sampler:
         Raises:
             EngineError: No token has a finite logit.
         """
-        blocked = None if self.plain else self._shape(row)
+        if not self.plain:
+            self._shape(row)
         token = int(row.argmax())
-        if blocked is not None and not math.isfinite(row[token]):
-            # A constraint allows nothing else, and it goes before ``min_tokens``.
-            row[self._blocked] = blocked
-            token = int(row.argmax())
         if not math.isfinite(row[token]):
             raise EngineError("the model gave no valid probabilities; its weights may be damaged")
         if not self._greedy:
             token = self._draw(row, float(row[token]))
         self._chosen += 1
-        if self._penalties is not None:
-            self._penalties.add(token)
+        if self._bad_words is not None:
+            self._bad_words.add(token)
+        for memory in self._memories:
+            memory.add(token)
         return token
 
-    def _shape(self, row: Row) -> Row | None:
-        """Change logits as the parameters ask; returns those of tokens that may not come yet."""
-        blocked: Row | None = None
+    def _shape(self, row: Row) -> None:
+        """Change logits as the parameters ask."""
         if len(self._bias_ids):
             row[self._bias_ids] += self._bias
-        if self._chosen < self._params.min_tokens and len(self._blocked):
-            blocked = row[self._blocked]
-            row[self._blocked] = -np.inf
-        if self._penalties is not None:
-            self._penalties.apply(row)
-        return blocked
+        banned = self._banned()
+        if len(banned):
+            before = row[banned]
+            row[banned] = -np.inf
+            if row.max() == -np.inf:
+                row[banned] = before  # a constraint allows nothing else, and it goes first
+        for memory in self._memories:
+            memory.apply(row)
+
+    def _banned(self) -> Ids:
+        """Ids of tokens that may not come now."""
+        early = self._early if self._chosen < self._params.min_tokens else self._early[:0]
+        if self._bad_words is None:
+            return early
+        return np.concatenate([early, np.fromiter(self._bad_words.next_ids(), np.intp)])
 
     def _draw(self, row: Row, best: float) -> int:
         params = self._params
+        if self._filtered:
+            return self._draw_filtered(row, best)
         if params.top_k > 0:
             ids = top_ids(row, best, params.top_k)
         elif params.min_p > 0:
@@ -114,7 +142,26 @@ class Sampler:
         if params.min_p > 0:
             weights[weights < params.min_p] = 0.0
         if params.top_p < 1:
-            ids, weights = _nucleus(ids, weights, params.top_p * float(weights.sum()))
+            ids, weights = nucleus(ids, weights, params.top_p * float(weights.sum()))
+        return self._pick(ids, weights, self._random.random() * float(weights.sum()))
+
+    def _draw_filtered(self, row: Row, best: float) -> int:
+        """Draw with the filters that need all probabilities at once."""
+        params = self._params
+        ids = (
+            np.flatnonzero(row > -np.inf) if params.top_k < 1 else top_ids(row, best, params.top_k)
+        )
+        if params.min_p > 0:
+            ids = ids[row[ids] >= best + params.temperature * math.log(params.min_p)]
+        weights: Weights = self._weights(row[ids], best).astype(np.float64)
+        if params.typical_p < 1:
+            ids, weights = typical(ids, weights, params.typical_p)
+        if params.top_p < 1:
+            ids, weights = nucleus(ids, weights, params.top_p * float(weights.sum()))
+        if self._xtc is not None and self._random.random() < self._xtc.probability:
+            ids, weights = without_top_choices(ids, weights, row[ids], self._xtc.threshold)
+        if self._mirostat is not None:
+            return self._mirostat.choose(ids, weights, len(row), self._random.random())
         return self._pick(ids, weights, self._random.random() * float(weights.sum()))
 
     def _draw_from_all(self, row: Row, best: float) -> int:
@@ -129,7 +176,7 @@ class Sampler:
             mass = float(weights.sum())
             if self._params.top_p < 1:
                 if mass >= wanted or not least:
-                    ids, weights = _nucleus(ids, weights, wanted)
+                    ids, weights = nucleus(ids, weights, wanted)
                     return self._pick(ids, weights, mark * float(weights.sum()))
             elif mark * total < mass or not least:
                 # The likely tokens lie before all others, so the others need no look.
@@ -149,113 +196,3 @@ class Sampler:
         if at >= len(ids):  # rounding; the last token that can be chosen
             at = int(np.flatnonzero(weights)[-1])
         return int(ids[at])
-
-
-class _Penalties:
-    """Makes tokens less likely that were there already."""
-
-    def __init__(self, params: SamplingParams, prompt: Sequence[int]) -> None:
-        self._repetition = params.repetition_penalty
-        self._presence = params.presence_penalty
-        self._frequency = params.frequency_penalty
-        self._seen = np.unique(np.asarray(prompt, np.intp))
-        self._seen_set = set(self._seen.tolist())
-        self._new: list[int] = []
-        self._counts: dict[int, int] = {}
-
-    def add(self, token: int) -> None:
-        self._counts[token] = self._counts.get(token, 0) + 1
-        if token not in self._seen_set:
-            self._seen_set.add(token)
-            self._new.append(token)
-
-    def apply(self, row: Row) -> None:
-        if self._repetition != 1:
-            if self._new:
-                self._seen = np.concatenate([self._seen, np.asarray(self._new, np.intp)])
-                self._new.clear()
-            logits = row[self._seen]
-            factor = np.float32(self._repetition)
-            row[self._seen] = np.where(logits > 0, logits / factor, logits * factor)
-        if self._counts and (self._presence or self._frequency):
-            ids = np.fromiter(self._counts.keys(), np.intp, len(self._counts))
-            counts = np.fromiter(self._counts.values(), np.float32, len(self._counts))
-            row[ids] -= np.float32(self._frequency) * counts + np.float32(self._presence)
-
-
-def check_params(params: SamplingParams, vocab_size: int) -> None:
-    """Refuse values that cannot be.
-
-    Raises:
-        RequestError: It names the parameter.
-    """
-    ranges: dict[str, tuple[float, float]] = {
-        "temperature": (0, 1e6),
-        "top_p": (0, 1),
-        "min_p": (0, 1),
-        "top_k": (-1, math.inf),
-        "repetition_penalty": (1e-6, 1e6),
-        "presence_penalty": (-1e6, 1e6),
-        "frequency_penalty": (-1e6, 1e6),
-        "min_tokens": (0, math.inf),
-        "max_tokens": (0, math.inf),
-    }
-    for name, (least, most) in ranges.items():
-        value = getattr(params, name)
-        if value is not None and not least <= value <= most:
-            raise RequestError(f"{name} is {value}, it must be from {least} to {most}", param=name)
-    for name, ids in (
-        ("logit_bias", params.logit_bias.keys()),
-        ("stop_token_ids", params.stop_token_ids),
-    ):
-        for token_id in ids:
-            if not 0 <= token_id < vocab_size:
-                raise RequestError(
-                    f"token id {token_id} is not in the vocabulary of {vocab_size:,} tokens",
-                    param=name,
-                )
-    if not all(math.isfinite(bias) for bias in params.logit_bias.values()):
-        raise RequestError("a logit bias must be a finite number", param="logit_bias")
-
-
-def top_ids(row: Row, best: float, count: int) -> Ids:
-    """Ids of the ``count`` largest entries and of those equal to the last of them, unsorted.
-
-    Args:
-        row: Logits, float32, shape ``(vocabulary,)``.
-        best: The largest of them.
-        count: How many, at least 1.
-    """
-    if count >= len(row):
-        return np.arange(len(row))
-    span = 8.0
-    while True:
-        ids = np.flatnonzero(row >= best - span)
-        if len(ids) >= count:
-            break
-        if span > 1e9:  # the others are impossible
-            return ids
-        span *= 4
-    if len(ids) == count:
-        return ids
-    values = row[ids]
-    last = np.partition(values, len(values) - count)[len(values) - count]
-    largest: Ids = ids[values >= last]
-    return largest
-
-
-def _penalized(params: SamplingParams) -> bool:
-    return (
-        params.repetition_penalty != 1
-        or params.presence_penalty != 0
-        or params.frequency_penalty != 0
-    )
-
-
-def _nucleus(ids: Ids, weights: Weights, wanted: float) -> tuple[Ids, Weights]:
-    """The likeliest tokens that together reach ``wanted``, likeliest first; at least one."""
-    order = np.argsort(-weights, kind="stable")
-    sums = weights[order].cumsum(dtype=np.float64)
-    count = int(sums.searchsorted(wanted, side="left")) + 1
-    kept = order[:count]
-    return ids[kept], weights[kept]

@@ -61,6 +61,14 @@ class Tokenizer:
             raise RequestError("the prompt is empty", param="prompt")
         return ids
 
+    def encode_content(self, text: str) -> list[int]:
+        """Token ids of a text in which control tokens are just text; none for an empty one.
+
+        Raises:
+            RequestError: It is not Unicode, or has a word too long for llama.cpp's tokenizers.
+        """
+        return self._encode_text(text) if text else []
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens visible.
 
