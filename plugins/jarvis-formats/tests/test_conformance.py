@@ -33,6 +33,12 @@ class TestFormats(ChatFormatConformance):
         "<|START_THINKING|>A<|END_THINKING|><|START_RESPONSE|>B<|END_RESPONSE|> C",
         '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "f", "parameters": {"x": 1}}]'
         "<|END_ACTION|>",
+        '<|channel>thought\nA\n<channel|>B<|tool_call>call:f{x:1,y:[<|"|>z<|"|>,null]}<tool_call|>'
+        "<|tool_call>call:g{}<tool_call|><|tool_call>call:g{x:}<tool_call|>",
+        "<|channel|>analysis<|message|>A<|end|><|start|>assistant<|channel|>commentary "
+        'to=functions.f <|constrain|>json<|message|>{"x": 1}<|call|><|start|>assistant'
+        "<|channel|>final<|message|>B<|return|>",
+        '<|channel|>commentary to=functions.f<|message|>{"x": <|end|><|start|>user<|message|>x',
     )
 
     @pytest.fixture
