@@ -206,3 +206,31 @@ def test_the_text_parser_calls_nothing() -> None:
     assert list(parse.feed("@@f;")) == [Delta(content="@@f;")]
     assert list(parse.feed("")) == []
     assert list(parse.finish()) == []
+
+
+def test_an_ending_means_nothing_behind_a_call_only() -> None:
+    def scan(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+        yield from literal(cursor, "f;")
+        return [Call(name="f", arguments="{}")]
+
+    def run(*chunks: str) -> list[Delta]:
+        parse = CallParser(scan, markers=["@@"], ending="$$")
+        return [delta for text in chunks for delta in parse.feed(text)] + [*parse.finish()]
+
+    assert run("@@f; @@f; $$ ") == [call(0, "f"), call(1, "f")]
+    assert run("@@f;", "$", "$", "x") == [call(0, "f"), Delta(content="x")]
+    assert run("$$", "@@f;") == [Delta(content="$$"), call(0, "f")]
+    assert run("x$$", "y") == [Delta(content="x"), Delta(content="$$"), Delta(content="y")]
+    assert run("@@f;x$$")[1:] == [Delta(content="x"), Delta(content="$$")]
+    assert run("@@f;$") == [call(0, "f"), Delta(content="$")]
+
+
+def test_the_keys_of_a_call_may_have_other_names() -> None:
+    text = '{"no": "1", "tool": "f", "with": {}}'
+    keys = {"name": "tool", "arguments": ("with",)}
+    assert read_call(text, **keys, ignored=("no",)) == Call(name="f", arguments="{}")
+    assert read_calls(f"[{text}]", **keys, ignored=("no",)) == [Call(name="f", arguments="{}")]
+    with pytest.raises(Mismatch):
+        read_call(text, **keys)
+    with pytest.raises(Mismatch):
+        read_call(text, ignored=("no", "tool", "with"))

@@ -18,7 +18,9 @@ from jarvis_core import (
     SegmentKind,
     TextPart,
     ToolCall,
+    UnsupportedParameter,
     arguments_object,
+    check_template_kwargs,
     developer_as_system,
     left_open,
     prompt_runs,
@@ -136,3 +138,29 @@ def test_what_is_no_text_of_a_speaker_cannot_be_continued(last: Message) -> None
     with pytest.raises(RequestError) as caught:
         left_open(request, 0)
     assert caught.value.param == "messages[0]"
+
+
+def test_template_kwargs_that_a_format_does_not_know_are_refused_by_name() -> None:
+    def asked(**kwargs: str | bool | None) -> ChatRequest:
+        return ChatRequest(model="m", messages=(), template_kwargs=kwargs)
+
+    check_template_kwargs(asked())
+    check_template_kwargs(
+        asked(date_string="today", enable_thinking=True), "date_string", "enable_thinking"
+    )
+    with pytest.raises(UnsupportedParameter, match="does not know speed; it knows date") as caught:
+        check_template_kwargs(asked(speed=True), "date")
+    assert caught.value.param == "chat_template_kwargs.speed"
+    with pytest.raises(UnsupportedParameter, match="does not know speed$"):
+        check_template_kwargs(asked(speed=True))
+
+
+def test_not_to_think_may_be_asked_of_every_model() -> None:
+    def asked(value: bool | str | None) -> ChatRequest:
+        return ChatRequest(model="m", messages=(), template_kwargs={"enable_thinking": value})
+
+    check_template_kwargs(asked(False))
+    check_template_kwargs(asked(None))
+    for value in (True, "false"):
+        with pytest.raises(UnsupportedParameter, match="does not know enable_thinking"):
+            check_template_kwargs(asked(value))
