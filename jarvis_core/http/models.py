@@ -1,4 +1,4 @@
-"""The models: listed, shown one by one, loaded and unloaded."""
+"""The models and their adapters: listed, shown one by one, loaded and unloaded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from jarvis_core.models.status import ModelState, ModelStatus
 
 
 async def listing(front: Front, exchange: Exchange) -> Response:
-    """Every configured model."""
-    return json({"object": "list", "data": [_model(s) for s in front.catalogue.statuses()]})
+    """Every configured model, each followed by its LoRA adapters."""
+    shown = []
+    for status in front.catalogue.statuses():
+        shown.append(_model(status))
+        shown += [_adapter(status, adapter) for adapter in status.adapters]
+    return json({"object": "list", "data": shown})
 
 
 async def retrieve(front: Front, exchange: Exchange, name: str) -> Response:
-    """One model, by name or alias; names may hold slashes."""
-    return json(_model(front.catalogue.status(unquote(name))))
+    """One model or adapter, by name or alias; names may hold slashes."""
+    name = unquote(name)
+    status = front.catalogue.status(name)
+    return json(_adapter(status, name) if name in status.adapters else _model(status))
 
 
 async def change(front: Front, exchange: Exchange, name: str) -> Response:
@@ -51,6 +57,7 @@ def _model(status: ModelStatus) -> dict[str, Any]:
         "object": "model",
         "created": status.created,
         "owned_by": "jarvis",
+        "parent": None,
         "aliases": status.aliases,
         "engine": status.engine,
         "source": status.source,
@@ -74,3 +81,8 @@ def _model(status: ModelStatus) -> dict[str, Any]:
         }
         shown["parameters"] = PARAMETERS.honoured(capabilities)
     return shown
+
+
+def _adapter(status: ModelStatus, adapter: str) -> dict[str, Any]:
+    """A LoRA adapter: a model of its own to clients, whose parent does the work."""
+    return {**_model(status), "id": adapter, "parent": status.name, "aliases": ()}

@@ -8,8 +8,8 @@ from time import perf_counter
 
 from attrs import evolve
 
-from jarvis_core.errors import RequestError
-from jarvis_core.host.calls import CallRequest, StreamRequest, check_task
+from jarvis_core.errors import RequestError, UnsupportedParameter
+from jarvis_core.host.calls import TASKS, CallRequest, StreamRequest, check_task
 from jarvis_core.host.pending import Result
 from jarvis_core.host.stream import HostStream
 from jarvis_core.models.model import Model
@@ -111,6 +111,10 @@ class Lease:
             EngineError: The host or its engine failed.
         """
         check_task(request, self.info)
+        if self.adapter is not None and type(request) in TASKS:
+            raise UnsupportedParameter(
+                f"adapter {self.adapter!r} only generates; ask its model for this", param="model"
+            )
         suspects, survived = self.model.suspects, False
         ticket = await suspects.admit(request)
         try:

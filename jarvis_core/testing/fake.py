@@ -5,6 +5,7 @@ The engine repeats what the user said. Directives in the user's text make it do 
 ======================  ==============================================================
 ``!words=N``            say N words instead
 ``!vary``               say which of the answers it is; later ones are likelier
+``!adapter``            say the name of the LoRA adapter
 ``!pid``                say the process id of the engine host
 ``!delay=S``            wait S seconds before each word
 ``!wait=S``             wait S seconds before the first word, after accepting
@@ -64,7 +65,7 @@ from jarvis_core.testing.fake_format import FakeFormat
 
 _WORD = re.compile(r"\s*\S+|\s+")
 _DIRECTIVE = re.compile(
-    r"!(words|vary|pid|delay|wait|refuse|error|bug|block|die|abort)(?:=([\d.]+))?"
+    r"!(words|vary|adapter|pid|delay|wait|refuse|error|bug|block|die|abort)(?:=([\d.]+))?"
 )
 
 CAPABILITIES = Capabilities(
@@ -190,7 +191,8 @@ class FakeEngine:
     ) -> AsyncGenerator[EngineOutput, None]:
         stops = StopStrings(request.sampling.stop)
         said = 0
-        for word in (f"answer {index}",) if script.vary else script.words:
+        words = (f"answer {index}",) if script.vary else script.words
+        for word in (f"{request.adapter}",) if script.adapter else words:
             if said == most:
                 yield EngineOutput(index=index, text=stops.finish(), finish_reason="length")
                 return
@@ -310,6 +312,7 @@ class _Script:
     wait: float = 0.0
     refuse: bool = False
     vary: bool = False
+    adapter: bool = False
     faults: dict[str, int] = field(factory=dict)
 
     @classmethod
@@ -328,6 +331,7 @@ class _Script:
             wait=float(found.get("wait") or 0),
             refuse="refuse" in found,
             vary="vary" in found,
+            adapter="adapter" in found,
             faults={
                 k: int(v or 0)
                 for k, v in found.items()
