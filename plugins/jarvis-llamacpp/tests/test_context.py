@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from attrs import evolve
 
 from jarvis_core import ModelSpec
 from jarvis_llamacpp.batch import Batch
@@ -29,8 +30,18 @@ def model() -> Iterator[LlamaModel]:
 
 @pytest.fixture
 def context(model: LlamaModel) -> Iterator[LlamaContext]:
-    plan = plan_memory(find_weights(spec()), 256, SETTINGS, None)
-    context = LlamaContext(model, plan, SETTINGS)
+    yield from made(model, SETTINGS)
+
+
+@pytest.fixture
+def apart(model: LlamaModel) -> Iterator[LlamaContext]:
+    """A context whose sequences share no cells."""
+    yield from made(model, evolve(SETTINGS, kv_size=1024))
+
+
+def made(model: LlamaModel, settings: LlamaCppSettings) -> Iterator[LlamaContext]:
+    plan = plan_memory(find_weights(spec()), 256, settings, None)
+    context = LlamaContext(model, plan, settings)
     yield context
     context.close()
 
@@ -82,6 +93,38 @@ def test_a_copied_prefix_goes_on_when_its_source_is_gone(context: LlamaContext) 
     context.remove(0, 0)
 
     assert step(context, 3, 3, [8]).argmax() == expected.argmax()
+
+
+def test_without_shared_cells_a_prefix_is_copied(apart: LlamaContext) -> None:
+    expected = step(apart, 0, 0, [5, 6, 7, 8])
+    assert apart.copy(0, 3, 3)
+    apart.remove(0, 0)
+
+    assert not apart.unified
+    assert step(apart, 3, 3, [8]).argmax() == expected.argmax()
+
+
+def test_without_shared_cells_one_sequence_cannot_fill_the_others(apart: LlamaContext) -> None:
+    for start in range(0, 256, 32):
+        step(apart, 0, start, list(range(100, 132)))
+
+    assert step(apart, 1, 0, [5]).shape == (49_152,)
+
+
+def test_prompts_and_single_tokens_of_a_step_give_the_same_rows_in_any_layout(
+    context: LlamaContext, apart: LlamaContext
+) -> None:
+    def rows(at: LlamaContext) -> list[int]:
+        step(at, 0, 0, [20, 21, 22])
+        step(at, 1, 0, [30, 31])
+        batch = Batch(64)
+        batch.add_chunk(3, 0, np.array([5, 6, 7], np.int32), last_wanted=True)
+        batch.add_chunk(2, 0, np.array([8, 9], np.int32), last_wanted=True)
+        batch.add_each([0, 1], [3, 2], [23, 32])
+        assert at.decode(batch)
+        return [int(row.argmax()) for row in at.logits(4)]
+
+    assert rows(context) == rows(apart)
 
 
 def test_a_full_cache_is_told_and_changes_nothing(context: LlamaContext) -> None:

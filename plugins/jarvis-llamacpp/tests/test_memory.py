@@ -152,3 +152,45 @@ def test_free_memory_is_the_least_of_machine_and_container(tmp_path: Path) -> No
 
 def test_free_memory_is_known_without_the_kernels_files(tmp_path: Path) -> None:
     assert available_memory(tmp_path, tmp_path) > 0
+
+
+def test_sequences_get_contexts_of_their_own_where_memory_is_plenty() -> None:
+    plan = plan_memory(weights(), None, settings(max_num_seqs=4), 64 * GB)
+
+    assert (plan.unified, plan.kv_size) == (False, 4 * 8192)
+
+
+def test_a_cache_with_a_whole_context_for_each_sequence_is_not_shared() -> None:
+    apart = plan_memory(weights(), 1000, settings(kv_size=16 * 1024), 64 * GB)
+    shared = plan_memory(weights(), 1000, settings(kv_size=16 * 1024 - 1), 64 * GB)
+
+    assert (apart.unified, shared.unified) == (False, True)
+
+
+def test_a_shared_cache_can_be_asked_for() -> None:
+    plan = plan_memory(weights(), None, settings(max_num_seqs=4, kv_unified=True), 64 * GB)
+
+    assert (plan.unified, plan.kv_size) == (True, 8192)
+
+
+def test_contexts_of_their_own_shrink_until_they_fit() -> None:
+    plan = plan_memory(weights(), None, settings(kv_unified=False), 16 * GB)
+
+    assert plan.context_length < 8192
+    assert plan.kv_size >= 16 * plan.context_length
+    assert plan.total_bytes <= 16 * GB
+
+
+def test_too_small_a_cache_for_contexts_of_their_own_is_refused() -> None:
+    with pytest.raises(SettingError, match="together 131,072: raise JARVIS_LLAMACPP_KV_SIZE"):
+        plan_memory(weights(), 8192, settings(kv_size=65_536, kv_unified=False), 64 * GB)
+
+
+def test_the_store_takes_a_part_of_what_is_left() -> None:
+    small = plan_memory(weights(), None, settings(), 12 * GB)
+    named = plan_memory(weights(), None, settings(state_store_mib=100), 12 * GB)
+    large = plan_memory(weights(), None, settings(), 640 * GB)
+
+    assert small.store_bytes == (12 * GB - small.total_bytes) // 4
+    assert named.store_bytes == 100 * 2**20
+    assert large.store_bytes == 2**33

@@ -45,6 +45,7 @@ class Context:
 
     def __init__(self) -> None:
         self.kv_size, self.n_batch, self.n_seqs = 4096, 256, 4
+        self.unified, self.store_bytes = True, 0
         self.no_logits = np.empty((0, LETTERS.size), np.float32)
         self.faults: Callable[[Batch], bool] = lambda batch: True
         self.paused = threading.Event()
@@ -73,8 +74,8 @@ class Context:
     def remove(self, seq: int, start: int) -> bool:
         return True
 
-    def copy(self, source: int, target: int, end: int) -> None:
-        pass
+    def copy(self, source: int, target: int, end: int) -> bool:
+        return True
 
     def save(self, seq: int) -> npt.NDArray[np.uint8] | None:
         return None

@@ -9,17 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from jarvis_llamacpp.scheduler import Plan, Scheduler
+from jarvis_llamacpp.cache import MOST_IDLE
+from jarvis_llamacpp.scheduler import PATIENCE, Plan, Scheduler
 from jarvis_llamacpp.sequence import Sequence
 
 Cell = tuple[int, int]  # position and token
 
 
 class Memory:
-    """llama.cpp's unified KV cache: sequences of cells, some of them shared."""
+    """llama.cpp's KV cache: sequences of cells, in a unified one some of them shared."""
 
-    def __init__(self, cells: int, *, partial: bool = True, saves: bool = True) -> None:
+    def __init__(
+        self, cells: int, *, partial: bool = True, saves: bool = True, unified: bool = True
+    ) -> None:
         self.total = cells
+        self.unified = unified
         self.partial = partial
         self.saves = saves
         self.sequences: dict[int, list[list[int]]] = {}
@@ -44,9 +48,13 @@ class Memory:
         del self.sequences.setdefault(seq, [])[start:]
         return True
 
-    def copy(self, source: int, target: int, end: int) -> None:
+    def copy(self, source: int, target: int, end: int) -> bool:
         assert not self.sequences.get(target), "the target must be empty"
-        self.sequences[target] = self.sequences[source][:end]
+        cells = self.sequences[source][:end]
+        if not self.unified and not self.saves:
+            return False
+        self.sequences[target] = cells if self.unified else [[*cell] for cell in cells]
+        return True
 
     def save(self, seq: int) -> npt.NDArray[np.uint8] | None:
         self.saved += 1
@@ -71,8 +79,10 @@ class Engine:
         n_batch: int = 128,
         partial: bool = True,
         saves: bool = True,
+        unified: bool = True,
+        store_bytes: int = 0,
     ) -> None:
-        self.memory = Memory(kv_size, partial=partial, saves=saves)
+        self.memory = Memory(kv_size, partial=partial, saves=saves, unified=unified)
         self.n_batch = n_batch
         self.scheduler: Scheduler[Sequence] = Scheduler(
             self.memory,
@@ -81,6 +91,8 @@ class Engine:
             context_length=context_length,
             prompt_budget=n_batch,
             partial_reuse=partial,
+            unified=unified,
+            store_bytes=store_bytes,
         )
         self.most: dict[Sequence, int] = {}
         self.arrivals = 0
@@ -443,13 +455,16 @@ def test_relieving_gives_up_kept_prefixes_first_then_the_youngest() -> None:
     assert young.tokens.tolist() == expected(range(400, 500), 9)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_whatever_comes_everything_ends_with_its_own_tokens(seed: int) -> None:
     rng = random.Random(seed)
+    unified, sequences = rng.random() < 0.5, rng.randint(1, 6)
     engine = Engine(
-        sequences=rng.randint(1, 6),
-        kv_size=rng.choice([256, 512, 2048]),
+        sequences=sequences,
+        kv_size=rng.choice([256, 512, 2048]) if unified else 256 * sequences,
         context_length=256,
+        unified=unified,
+        store_bytes=rng.choice([0, 3000, 100_000]),
         n_batch=rng.choice([80, 128, 512]),
         partial=rng.random() < 0.8,
         saves=rng.random() < 0.8,
@@ -480,3 +495,104 @@ def test_whatever_comes_everything_ends_with_its_own_tokens(seed: int) -> None:
     for sequence, (prompt, most) in alive.items():
         assert sequence.tokens.tolist() == expected(prompt, most)
     assert engine.scheduler.cache.ledger.live == 0
+
+
+def test_conversations_that_left_the_slots_are_resumed_from_the_store() -> None:
+    engine = Engine(sequences=2, store_bytes=100_000)
+    firsts = [engine.add(range(1000 * i, 1000 * i + 100)) for i in range(1, 7)]
+    engine.run()
+    nexts = [engine.add([*first.tokens.tolist(), 7, 8, 9]) for first in firsts]
+    engine.run()
+
+    assert [s.cached for s in nexts] == [first.length - 1 for first in firsts]
+    for sequence in nexts:
+        prompt = sequence.tokens[: sequence.prompt_length].tolist()
+        assert sequence.tokens.tolist() == expected(prompt, 4)
+
+
+def test_without_a_store_only_what_slots_hold_is_resumed() -> None:
+    engine = Engine(sequences=2)
+    firsts = [engine.add(range(1000 * i, 1000 * i + 100)) for i in range(1, 7)]
+    engine.run()
+    again = engine.add([*firsts[0].tokens.tolist(), 7])
+    engine.run()
+
+    assert again.cached == 0
+
+
+def test_stored_sequences_stay_within_their_salt_and_stride() -> None:
+    engine = Engine(sequences=1, store_bytes=100_000)
+    engine.add(range(150), salt="a")
+    engine.add(range(1000, 1100))
+    engine.run()
+    other = engine.add(range(150), salt="b")
+    engine.run()
+    seeded = engine.add(range(150), salt="a", stride=64)
+    engine.run()
+
+    assert (other.cached, seeded.cached) == (0, 128)
+
+
+def test_idle_sequences_leave_shared_cells_to_those_that_run() -> None:
+    engine = Engine(sequences=8, store_bytes=1_000_000, context_length=1024, kv_size=8192)
+    for i in range(8):
+        engine.add(range(1000 * i, 1000 * i + 400))
+    engine.run()
+    ledger = engine.scheduler.cache.ledger
+
+    assert ledger.idle <= MOST_IDLE
+    assert len(engine.scheduler.cache.store) == 6
+
+
+def test_where_no_cells_are_shared_a_prefix_is_copied() -> None:
+    engine = Engine(unified=False)
+    leader = engine.add(range(100), most=30)
+    engine.step()
+    follower = engine.add([*range(90), *range(200, 220)], most=30)
+    engine.step()
+
+    assert follower.cached == 90
+    assert engine.memory.used == leader.computed + follower.computed
+    engine.run()
+
+
+def test_where_no_cells_are_shared_every_slot_takes_a_whole_context() -> None:
+    engine = Engine(sequences=3, unified=False, kv_size=3 * 512, context_length=512, n_batch=512)
+    prompts = [range(1000 * i, 1000 * i + 500) for i in range(3)]
+    sequences = [engine.add(prompt, most=12) for prompt in prompts]
+    engine.step()
+
+    assert len(engine.scheduler.running) == 3
+    engine.run()
+    assert engine.memory.saved == 0
+    for sequence, prompt in zip(sequences, prompts, strict=True):
+        assert sequence.tokens.tolist() == expected(prompt, 12)
+
+
+def test_a_gap_between_running_sequences_is_filled_by_the_next_request() -> None:
+    engine = Engine(sequences=4, unified=False)
+    sequences = [engine.add(range(100 * i, 100 * i + 20), most=60) for i in range(3)]
+    engine.step()
+    engine.finish(sequences[1])
+    fourth = engine.add(range(500, 520), most=60)
+    engine.step()
+
+    assert sorted(s.seq for s in engine.scheduler.running) == [0, 1, 2]
+    assert fourth.seq == 1
+    engine.run()
+
+
+def test_a_gap_that_stays_is_closed_and_the_text_is_the_same() -> None:
+    engine = Engine(sequences=4, unified=False, store_bytes=100_000)
+    prompts = [range(100 * i, 100 * i + 20) for i in range(4)]
+    sequences = [engine.add(prompt, most=60) for prompt in prompts]
+    engine.step()
+    engine.finish(sequences[1])
+    for _ in range(PATIENCE + 1):
+        engine.step()
+
+    assert sorted(s.seq for s in engine.scheduler.running) == [0, 1, 2]
+    assert engine.scheduler.cache.store.holds(sequences[1].tokens[:20], None)
+    engine.run()
+    for at in (0, 2, 3):
+        assert sequences[at].tokens.tolist() == expected(prompts[at], 60)

@@ -10,11 +10,18 @@ from attrs import define, field, frozen
 
 from jarvis_llamacpp.ledger import KvLedger
 from jarvis_llamacpp.sequence import Sequence, Tokens, common_prefix
+from jarvis_llamacpp.store import StateStore, Stored
 
 S = TypeVar("S", bound=Sequence)
 
 LEAST_REUSE = 16
-"""Tokens; a shorter common prefix is computed again."""
+"""Tokens; a shorter prefix of another sequence is computed again."""
+
+LEAST_COPY = 48
+"""Tokens; the same where sequences share no cells, so that a prefix must be copied."""
+
+MOST_IDLE = 1024
+"""Cells that idle sequences keep: every token that is computed looks at all shared cells."""
 
 
 class SequenceMemory(Protocol):
@@ -24,8 +31,8 @@ class SequenceMemory(Protocol):
         """Forget tokens from a position on; False if only all can be forgotten."""
         ...
 
-    def copy(self, source: int, target: int, end: int) -> None:
-        """Let a sequence share another's tokens before a position."""
+    def copy(self, source: int, target: int, end: int) -> bool:
+        """Give an empty sequence another's tokens before a position; False if it stays empty."""
         ...
 
     def save(self, seq: int) -> npt.NDArray[np.uint8] | None:
@@ -61,90 +68,140 @@ class Match(Generic[S]):
     """What of a sequence is already computed somewhere.
 
     Attributes:
-        slot: Where, None if nowhere.
+        slot: The slot that has it, None if none does.
+        stored: The state outside the KV cache that has it, None if none does.
         common: Tokens that are the same there.
         reused: Of those, tokens that are reused.
+        shares: Whether reusing them takes no cells beside those of running sequences.
     """
 
     slot: Slot[S] | None = None
+    stored: Stored | None = None
     common: int = 0
     reused: int = 0
+    shares: bool = False
 
     @property
     def shared(self) -> int:
         """Tokens that take no further cells of those that running sequences hold."""
-        return self.reused if self.slot is not None and self.slot.owner is not None else 0
+        return self.reused if self.shares else 0
 
 
 class PrefixCache(Generic[S]):
-    """Gives sequences a slot, with the longest prefix that any slot holds.
+    """Gives sequences a slot, with the longest prefix that any slot or the store holds.
 
-    A sequence that ends leaves its tokens in its slot. They are given up when the slot or its
-    cells are needed, those first that were unused the longest.
+    A sequence that ends leaves its tokens in its slot. When the slot or its cells are needed, those
+    that were unused the longest go to the store.
 
     Attributes:
         ledger: The cells of the KV cache.
         slots: All slots.
+        store: Sequences that left the KV cache.
         queries: Prompts that were looked up.
         hits: Of those, prompts of which a prefix was found.
     """
 
     def __init__(
-        self, memory: SequenceMemory, ledger: KvLedger, *, sequences: int, partial_reuse: bool
+        self,
+        memory: SequenceMemory,
+        ledger: KvLedger,
+        store: StateStore,
+        *,
+        sequences: int,
+        partial_reuse: bool,
     ) -> None:
         """Begin with empty slots.
 
         Args:
             memory: llama.cpp's memory.
             ledger: An empty ledger.
+            store: Where sequences go that leave the KV cache.
             sequences: How many slots there are.
             partial_reuse: Whether a part of a computed sequence can be reused.
         """
         self.ledger = ledger
         self.slots: list[Slot[S]] = [Slot(i) for i in range(sequences)]
+        self.store = store
         self.queries = 0
         self.hits = 0
         self._memory = memory
         self._partial_reuse = partial_reuse
+        self._least = LEAST_REUSE if ledger.unified else LEAST_COPY
         self._clock = 0
 
+    # -- what is reused --------------------------------------------------------------------
+
     def match(self, sequence: S) -> Match[S]:
-        """Find the slot that holds the longest prefix of a sequence."""
+        """Find the longest prefix of a sequence's tokens in any slot, else in the store."""
         best: Match[S] = Match()
         for slot in self.slots:
-            held = self.ledger.length(slot.seq)
-            if held < LEAST_REUSE or slot.salt != sequence.salt:
-                continue
-            common = common_prefix(slot.tokens, sequence.tokens, min(held, sequence.length - 1))
-            if not self._partial_reuse and (slot.owner is not None or common < held):
-                continue
+            common = self._common(slot, sequence)
             better = common > best.common or (common == best.common and slot.owner is None)
-            if common >= LEAST_REUSE and better:
-                reused = common - common % sequence.stride if self._partial_reuse else common
-                best = Match(slot, common, reused)
+            if common and better:
+                shares = slot.owner is not None and self.ledger.unified
+                best = Match(slot, None, common, self._whole_strides(sequence, common), shares)
+        known = sequence.tokens[: sequence.length - 1]
+        stored, common = self.store.find(known, sequence.salt, whole=not self._partial_reuse)
+        if stored is not None and common >= best.common + self._least:
+            best = Match(None, stored, common, self._whole_strides(sequence, common))
         return best
+
+    def _common(self, slot: Slot[S], sequence: S) -> int:
+        """Tokens of a slot that a sequence could reuse."""
+        held = self.ledger.length(slot.seq)
+        if not held or slot.salt != sequence.salt:
+            return 0
+        common = common_prefix(slot.tokens, sequence.tokens, min(held, sequence.length - 1))
+        if not self._partial_reuse and (slot.owner is not None or common < held):
+            return 0
+        return common
+
+    def _whole_strides(self, sequence: S, tokens: int) -> int:
+        return tokens - tokens % sequence.stride if self._partial_reuse else tokens
+
+    # -- sequences come and go -------------------------------------------------------------
 
     def enter(self, sequence: S, match: Match[S]) -> None:
         """Give a sequence a slot, with the prefix that was found."""
-        source, reused = match.slot, match.reused
         slot = self._choose(match)
-        if slot is not source:
-            self._truncate(slot, 0)
-        elif not self._truncate(slot, reused):
+        own = self._whole_strides(sequence, self._common(slot, sequence))
+        elsewhere = slot is not match.slot and match.reused >= own + self._least
+        reused = 0 if elsewhere else own
+        if 2 * reused < self.ledger.length(slot.seq):
+            self._keep(slot)
+        if not self._truncate(slot, reused):
             reused = 0
         self._occupy(slot, sequence)
-        if source is not None and slot is not source and reused:
-            self._memory.copy(source.seq, slot.seq, reused)
-            self.ledger.share(source.seq, slot.seq, reused)
+        if elsewhere:
+            reused = self._bring(slot, match)
         if sequence.length == sequence.prompt_length:
             sequence.cached = reused
             self.queries += 1
             self.hits += reused > 0
         sequence.computed = reused
 
+    def _bring(self, slot: Slot[S], match: Match[S]) -> int:
+        """Put a prefix from elsewhere into an empty slot; returns its tokens."""
+        reused = match.reused
+        if match.slot is not None:
+            if not self._memory.copy(match.slot.seq, slot.seq, reused):
+                return 0
+            self.ledger.share(match.slot.seq, slot.seq, reused)
+            return reused
+        stored = match.stored
+        if stored is None:
+            return 0
+        self.store.touch(stored)
+        count = len(stored.tokens)
+        if not self.make_room(count) or not self._memory.restore(slot.seq, stored.state):
+            return 0
+        self.ledger.extend(slot.seq, count)
+        return reused if self._truncate(slot, reused) else 0
+
     def return_saved(self, sequence: S) -> None:
         """Give a slot to a sequence that made room; if its state is lost it is computed again."""
         slot = self._choose(Match())
+        self._keep(slot)
         self._truncate(slot, 0)
         state, sequence.saved = sequence.saved, None
         restored = (
@@ -160,12 +217,10 @@ class PrefixCache(Generic[S]):
 
     def leave(self, sequence: S) -> None:
         """End a sequence; its tokens stay in the slot."""
-        slot = self.slots[sequence.seq]
-        self._clock += 1
-        slot.used = self._clock
-        slot.owner = None
-        sequence.seq = -1
-        self.ledger.set_live(slot.seq, False)
+        self._release(sequence)
+        if self.ledger.unified and self.store.limit:
+            while self.ledger.idle > MOST_IDLE and self.evict():
+                pass
 
     def take_away(self, sequence: S) -> None:
         """Empty a sequence's slot; one that has generated text keeps its state."""
@@ -174,8 +229,28 @@ class PrefixCache(Generic[S]):
             sequence.saved = self._memory.save(slot.seq)
         if sequence.saved is None:
             sequence.computed = 0
-        self.leave(sequence)
+        self._release(sequence)
         self._truncate(slot, 0)
+
+    def move(self, sequence: S, seq: int) -> None:
+        """Move a running sequence to an idle slot.
+
+        Args:
+            sequence: It goes on as if nothing had happened.
+            seq: Sequence id of the slot, whose tokens are given up.
+        """
+        source, target = self.slots[sequence.seq], self.slots[seq]
+        state = self._memory.save(source.seq)
+        if state is None:
+            return
+        self._keep(target)
+        self._truncate(target, 0)
+        if not self._memory.restore(target.seq, state):
+            return
+        self._release(sequence)
+        self._truncate(source, 0)
+        self._occupy(target, sequence)
+        self.ledger.extend(target.seq, sequence.computed)
 
     def make_room(self, tokens: int) -> bool:
         """Give up kept tokens until so many cells are free; False if that is not enough."""
@@ -189,7 +264,9 @@ class PrefixCache(Generic[S]):
         idle = [s for s in self.slots if s.owner is None and self.ledger.length(s.seq)]
         if not idle:
             return False
-        self._truncate(min(idle, key=lambda s: s.used), 0)
+        slot = min(idle, key=lambda s: s.used)
+        self._keep(slot)
+        self._truncate(slot, 0)
         return True
 
     def reset(self) -> None:
@@ -199,16 +276,49 @@ class PrefixCache(Generic[S]):
                 slot.owner.seq = -1
         self.slots = [Slot(slot.seq) for slot in self.slots]
         self.ledger.clear()
+        self.store.clear()
 
     def _choose(self, match: Match[S]) -> Slot[S]:
-        """The matching slot if most of it is reused, else the one that was unused the longest."""
+        """An idle slot: the matching one if most of it is reused, else the oldest."""
         source = match.slot
-        idle = [s for s in self.slots if s.owner is None and s is not source]
-        if source is not None and source.owner is None:
+        if source is not None and source.owner is None and self.ledger.unified:
             mostly = match.common * 2 >= self.ledger.length(source.seq)
-            if mostly or not idle or not self._partial_reuse:
+            if mostly or not self._partial_reuse:
                 return source
-        return min(idle, key=lambda s: (self.ledger.length(s.seq) > 0, s.used))
+            others = [s for s in self.slots if s.owner is None and s is not source]
+            return min(others, key=self._age, default=source)
+        idle = [s for s in self.slots if s.owner is None]
+        if self.ledger.unified:
+            return min(idle, key=self._age)
+        return min(idle, key=lambda s: (-self._neighbours(s), s is not source, *self._age(s)))
+
+    def _age(self, slot: Slot[S]) -> tuple[bool, int]:
+        return self.ledger.length(slot.seq) > 0, slot.used
+
+    def _neighbours(self, slot: Slot[S]) -> int:
+        """Running sequences beside a slot: llama.cpp computes neighbours together."""
+        beside = self.slots[max(0, slot.seq - 1) : slot.seq + 2]
+        return sum(s.owner is not None for s in beside)
+
+    def _keep(self, slot: Slot[S]) -> None:
+        """Put what an idle slot holds into the store."""
+        held = self.ledger.length(slot.seq)
+        tokens = slot.tokens[:held]
+        if held < LEAST_REUSE or not self.store.limit:
+            return
+        if self._partial_reuse and self.store.holds(tokens, slot.salt):
+            return
+        state = self._memory.save(slot.seq)
+        if state is not None:
+            self.store.put(tokens, slot.salt, state, replace=self._partial_reuse)
+
+    def _release(self, sequence: S) -> None:
+        slot = self.slots[sequence.seq]
+        self._clock += 1
+        slot.used = self._clock
+        slot.owner = None
+        sequence.seq = -1
+        self.ledger.set_live(slot.seq, False)
 
     def _occupy(self, slot: Slot[S], sequence: S) -> None:
         slot.tokens, slot.salt, slot.owner = sequence.tokens, sequence.salt, sequence

@@ -41,6 +41,8 @@ class LlamaContext:
         kv_size: Tokens that the KV cache holds.
         n_batch: Tokens of one step at most.
         n_seqs: Sequence ids are below this.
+        unified: Whether all sequences share the cells of the KV cache.
+        store_bytes: Bytes at most of sequences that left the KV cache.
         no_logits: Logits of no row, float32, shape ``(0, vocabulary)``.
     """
 
@@ -64,6 +66,8 @@ class LlamaContext:
         self.kv_size = int(lib.llama_n_ctx(self._context))
         self.n_batch = int(lib.llama_n_batch(self._context))
         self.n_seqs = int(params.n_seq_max)
+        self.unified = plan.unified
+        self.store_bytes = plan.store_bytes
         self._struct: Any = lib.llama_batch()
         self._bound: Batch | None = None
         self._address = 0
@@ -131,10 +135,15 @@ class LlamaContext:
         self._check(seq)
         return bool(lib.llama_memory_seq_rm(self._memory, seq, start if start > 0 else -1, -1))
 
-    def copy(self, source: int, target: int, end: int) -> None:
-        """Let a sequence share another's tokens before a position."""
+    def copy(self, source: int, target: int, end: int) -> bool:
+        """Give an empty sequence another's tokens before a position; False if it stays empty."""
         self._check(source, target)
-        lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
+        if self.unified:
+            lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
+            return True
+        # Between sequences that share no cells, llama.cpp copies whole contexts only.
+        state = self.save(source)
+        return state is not None and self.restore(target, state) and self.remove(target, end)
 
     def save(self, seq: int) -> npt.NDArray[np.uint8] | None:
         """A sequence's state, uint8, one-dimensional; None if llama.cpp cannot give it."""
@@ -206,7 +215,7 @@ def _context_params(plan: MemoryPlan, settings: LlamaCppSettings) -> Any:
     params.offload_kqv = settings.offload_kqv
     params.op_offload = settings.op_offload
     params.swa_full = settings.swa_full
-    params.kv_unified = True
+    params.kv_unified = plan.unified
     params.no_perf = True
     params.rope_scaling_type = _ROPE[settings.rope_scaling]
     for name in (

@@ -9,25 +9,29 @@ import numpy.typing as npt
 
 
 class KvLedger:
-    """Mirrors how llama.cpp's unified KV cache is filled.
+    """Mirrors how llama.cpp's KV cache is filled.
 
-    Each token of a sequence takes a cell; sequences that were copied share cells. A sequence is
-    live while a request runs on it, otherwise its tokens are only kept for reuse.
+    Each token of a sequence takes a cell; in a unified cache sequences that were copied share
+    cells. A sequence is live while a request runs on it, otherwise its tokens are only kept for
+    reuse.
 
     Attributes:
+        unified: Whether sequences can share cells. If not, there are cells for all at any time.
         total: Cells there are.
         free: Cells that no sequence holds.
         live: Cells that some live sequence holds.
     """
 
-    def __init__(self, sequences: int, cells: int, longest: int) -> None:
+    def __init__(self, sequences: int, cells: int, longest: int, *, unified: bool = True) -> None:
         """Make an empty ledger.
 
         Args:
             sequences: Sequence ids are below this.
             cells: Cells there are.
             longest: Cells that one sequence may hold.
+            unified: Whether sequences can share cells.
         """
+        self.unified = unified
         self.total = cells
         self.free = cells
         self.live = 0
@@ -37,6 +41,11 @@ class KvLedger:
         self._live_holders = np.zeros(cells, np.int16)
         self._unused = list(range(cells))
         self._is_live = [False] * sequences
+
+    @property
+    def idle(self) -> int:
+        """Cells that are held, and by no live sequence."""
+        return self.total - self.free - self.live
 
     def length(self, seq: int) -> int:
         """Tokens that a sequence holds."""
@@ -66,7 +75,10 @@ class KvLedger:
         self.live += len(seqs)
 
     def share(self, source: int, target: int, count: int) -> None:
-        """Let an empty sequence hold another's first cells too."""
+        """Let an empty sequence hold another's first cells too, or as many of its own."""
+        if not self.unified:
+            self.extend(target, count)
+            return
         cells = self._table[source, :count]
         self._table[target, :count] = cells
         self._lengths[target] = count

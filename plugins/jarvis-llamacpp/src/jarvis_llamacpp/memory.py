@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jarvis_core import InsufficientMemory, SettingError
 from jarvis_llamacpp.gguf import BLOCKS
@@ -18,6 +18,18 @@ DEFAULT_CONTEXT = 8192
 
 KV_FOR_EACH = 1024
 """Tokens of the KV cache for each parallel sequence where nobody names a size."""
+
+APART = 8
+"""The part of the free memory, as a divisor, that whole contexts for all sequences may take."""
+
+STORED = 4
+"""The part of the free memory, as a divisor, that sequences outside the KV cache may take."""
+
+STORED_MIB = 8192
+"""MiB that they take at most where nobody names a size."""
+
+_CELLS = 256
+"""llama.cpp gives each sequence a multiple of so many cells."""
 
 GGML_TYPES = {
     "f32": 0,
@@ -42,6 +54,8 @@ class MemoryPlan:
         weights_bytes: Bytes of the weights.
         kv_bytes: Bytes of the KV cache.
         compute_bytes: Bytes of the buffers for one step, about.
+        unified: Whether all sequences share the cells of the KV cache.
+        store_bytes: Bytes at most of sequences that left the KV cache.
     """
 
     context_length: int
@@ -49,6 +63,8 @@ class MemoryPlan:
     weights_bytes: int
     kv_bytes: int
     compute_bytes: int
+    unified: bool = True
+    store_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -86,21 +102,51 @@ def plan_memory(
         settings.kv_size or DEFAULT_CONTEXT,
     )
     if not wanted and fitting is not None and not settings.kv_size:
-        context = min(context, max(fitting, 512))
-    kv_size = settings.kv_size
-    if kv_size is None:
-        spread = KV_FOR_EACH * settings.max_num_seqs
-        kv_size = max(context, spread if fitting is None else min(spread, fitting // 2))
+        apart = settings.kv_unified is False
+        most = fitting // settings.max_num_seqs // _CELLS * _CELLS if apart else fitting
+        context = min(context, max(most, 512))
+    kv_size, unified = _layout(context, settings, fitting)
     plan = MemoryPlan(
         context_length=context,
         kv_size=kv_size,
         weights_bytes=weights.total_bytes,
         kv_bytes=kv_size * per_token,
         compute_bytes=compute,
+        unified=unified,
     )
     if available is not None and plan.total_bytes > available:
         raise _too_large(weights, plan, available, fitting or 0)
-    return plan
+    free = available_memory() if available is None else available
+    return evolve(plan, store_bytes=_store_bytes(settings, free - plan.total_bytes))
+
+
+def _layout(context: int, settings: LlamaCppSettings, fitting: int | None) -> tuple[int, bool]:
+    """Tokens of the KV cache, and whether all sequences share them."""
+    sequences = settings.max_num_seqs
+    whole = sequences * (-(-context // _CELLS) * _CELLS)
+    kv_size, unified = settings.kv_size, settings.kv_unified
+    if kv_size is None:
+        if unified is None:
+            unified = fitting is None or whole > fitting // APART
+        if not unified:
+            return whole, False
+        spread = KV_FOR_EACH * sequences
+        return max(context, spread if fitting is None else min(spread, fitting // 2)), True
+    if unified is None:
+        unified = kv_size < whole
+    if not unified and kv_size < whole:
+        raise SettingError(
+            f"kv_size is {kv_size:,} tokens, and with kv_unified off each of {sequences} sequences "
+            f"takes a whole context, together {whole:,}: raise JARVIS_LLAMACPP_KV_SIZE, or lower "
+            "JARVIS_LLAMACPP_MAX_NUM_SEQS or JARVIS_MODEL_CONTEXT_WINDOW"
+        )
+    return kv_size, unified
+
+
+def _store_bytes(settings: LlamaCppSettings, free: int) -> int:
+    if settings.state_store_mib is not None:
+        return settings.state_store_mib * 2**20
+    return max(0, min(free // STORED, STORED_MIB * 2**20))
 
 
 def kv_bytes_per_token(weights: Weights, settings: LlamaCppSettings) -> int:

@@ -4,7 +4,8 @@ Every running sequence gets its next token in every step; beside them prompts ar
 each step, half of it of the oldest, the rest of the shortest, so that neither a long prompt nor a
 stream of short ones waits for the other. Requests start as long as their prompts fit beside what
 runs; when the KV cache is full nonetheless, kept prefixes go first, then the youngest sequence
-makes room with its state saved. The oldest always goes on, so everything ends.
+makes room with its state saved. The oldest always goes on, so everything ends. Where sequences do
+not share cells the cache is never full, and those that run are kept side by side.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from attrs import frozen
 from jarvis_llamacpp.cache import Match, PrefixCache, S, SequenceMemory
 from jarvis_llamacpp.ledger import KvLedger
 from jarvis_llamacpp.sequence import Sequence, common_prefix
+from jarvis_llamacpp.store import StateStore
 
 LEAST_LED = 64
 """Tokens that waiting for another sequence's prefix must save."""
 
 HEADROOM = 32
 """Tokens that are kept free for each running sequence when another begins."""
+
+PATIENCE = 4
+"""Steps after which a gap between running sequences is closed."""
 
 ALIGNMENT = 64
 """Chunks end at multiples of this: attention works in tiles of so many tokens."""
@@ -49,7 +54,7 @@ class Plan(Generic[S]):
     """What one step computes.
 
     Attributes:
-        chunks: Pieces of prompts; those that do not end one come first.
+        chunks: Pieces of prompts, in descending order of their sequence ids.
         singles: Sequences that get their next token.
     """
 
@@ -79,6 +84,8 @@ class Scheduler(Generic[S]):
         context_length: int,
         prompt_budget: int,
         partial_reuse: bool = True,
+        unified: bool = True,
+        store_bytes: int = 0,
     ) -> None:
         """Begin with nothing.
 
@@ -89,10 +96,13 @@ class Scheduler(Generic[S]):
             context_length: Tokens of one sequence at most.
             prompt_budget: Prompt tokens of one step at most.
             partial_reuse: Whether a part of a computed sequence can be reused.
+            unified: Whether all sequences share the cells of the KV cache.
+            store_bytes: Bytes at most of sequences that left the KV cache.
         """
-        ledger = KvLedger(sequences, kv_size, context_length)
+        ledger = KvLedger(sequences, kv_size, context_length, unified=unified)
+        store = StateStore(store_bytes)
         self.cache: PrefixCache[S] = PrefixCache(
-            memory, ledger, sequences=sequences, partial_reuse=partial_reuse
+            memory, ledger, store, sequences=sequences, partial_reuse=partial_reuse
         )
         self.waiting: list[S] = []
         self.running: list[S] = []
@@ -101,6 +111,7 @@ class Scheduler(Generic[S]):
         self._sequences = sequences
         self._most_running = sequences
         self._partial_reuse = partial_reuse
+        self._torn = 0
 
     def add(self, sequence: S) -> None:
         """Queue a sequence."""
@@ -119,6 +130,7 @@ class Scheduler(Generic[S]):
     def schedule(self) -> Plan[S]:
         """Choose what the next step computes."""
         self._admit()
+        self._close_ranks()
         while True:
             plan = self._plan()
             if plan is not None:
@@ -162,6 +174,7 @@ class Scheduler(Generic[S]):
             (singles if sequence.length - sequence.computed == 1 else reading).append(sequence)
         if not self.cache.make_room(len(singles)):
             return None
+        singles.sort(key=_seq)
         if not reading:
             return Plan([], singles)
         chunks = self._share_out(reading, len(singles))
@@ -190,7 +203,8 @@ class Scheduler(Generic[S]):
                 count -= beyond if beyond < count else 0
             budget -= count
             chunks.append(Chunk(sequence, count, count == sequence.remaining))
-        chunks.sort(key=lambda chunk: chunk.last)
+        # Neighbours in ascending order would be cut into pieces of the shortest one's length.
+        chunks.sort(key=lambda chunk: -chunk.sequence.seq)
         return chunks
 
     # -- who runs --------------------------------------------------------------------------
@@ -222,7 +236,7 @@ class Scheduler(Generic[S]):
 
     def _fits(self, tokens: int) -> bool:
         """Whether so many further tokens fit beside what runs; alone, everything does."""
-        if not self.running:
+        if not self.running or not self._ledger.unified:
             return True
         headroom = HEADROOM * (len(self.running) + 1)
         return self._ledger.live + tokens + headroom <= self._ledger.total
@@ -249,6 +263,26 @@ class Scheduler(Generic[S]):
                 best, sequence.leader, sequence.led = common, other, common
         return sequence.leader is not None
 
+    def _close_ranks(self) -> None:
+        """Move a sequence into a gap between others, once it seems that nobody else will.
+
+        Without shared cells llama.cpp computes only neighbours together: a gap costs another pass
+        over the weights in every step, moving a sequence far less, and once.
+        """
+        if self._ledger.unified or len(self.running) < 2:
+            return
+        taken = {s.seq for s in self.running}
+        first, last = min(taken), max(taken)
+        if last - first + 1 == len(taken):
+            self._torn = 0
+            return
+        self._torn += 1
+        if self._torn < PATIENCE:
+            return
+        self._torn = 0
+        gap = next(seq for seq in range(first, last) if seq not in taken)
+        self.cache.move(next(s for s in self.running if s.seq == last), gap)
+
     def _preempt(self, sequence: S) -> None:
         """Let a sequence make room for the others; it goes on when it fits again."""
         self.running.remove(sequence)
@@ -266,6 +300,10 @@ def _shares(reading: list[S], budget: int, others: int) -> Iterator[tuple[S, int
 
 def _order(sequence: Sequence) -> tuple[int, int]:
     return sequence.order
+
+
+def _seq(sequence: Sequence) -> int:
+    return sequence.seq
 
 
 def _remaining(sequence: Sequence) -> int:

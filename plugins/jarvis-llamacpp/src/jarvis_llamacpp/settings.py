@@ -21,8 +21,20 @@ class LlamaCppSettings:
     kv_size: int | None = setting(
         default=None,
         ge=64,
-        help="Tokens of the KV cache that all requests share; default: 1,024 for each of "
-        "max_num_seqs, at least one whole context, at most what fits in memory.",
+        help="Tokens of the KV cache of all requests together; default: a whole context for each "
+        "of max_num_seqs if that takes an eighth of the free memory at most, else 1,024 for each, "
+        "at least one whole context, at most what fits in memory.",
+    )
+    kv_unified: bool | None = setting(
+        default=None,
+        help="Let all requests share one KV cache, which saves memory; apart, they are computed "
+        "faster on a CPU. Default: apart if kv_size has a whole context for each of max_num_seqs.",
+    )
+    state_store_mib: int | None = setting(
+        default=None,
+        ge=0,
+        help="MiB of memory for conversations that left the KV cache, so that they go on without "
+        "being read again; default: a quarter of the free memory, at most 8,192; 0 is none.",
     )
     n_batch: int = setting(
         default=512,
