@@ -210,6 +210,34 @@ def test_calls_of_any_arguments_come_back(
     assert result["finish_reason"] == "tool_calls"
 
 
+THINKERS = [
+    ("qwen3", _chatml, "<think>", "</think>"),
+    ("smollm3", _chatml, "<think>", "</think>"),
+    ("deepseek_r1", _deepseek, "<think>", "</think>"),
+    ("command_r", _command_r, "<|START_THINKING|>", "<|END_THINKING|>"),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "opening", "closing"), THINKERS)
+@given(thought=raw_texts, calls=calls_made, sizes=cuts)
+@settings(max_examples=50, deadline=None)
+def test_calls_count_behind_any_reasoning_and_not_in_it(
+    name: str,
+    write: Callable[[list[Call]], str],
+    opening: str,
+    closing: str,
+    thought: str,
+    calls: list[Call],
+    sizes: list[int],
+) -> None:
+    raw = f"{opening}\n{thought}\n{closing}\n\n{write(calls)}"
+    result = parsed(name, chunked(raw, sizes))
+    assert (result["reasoning"] or "").strip() == thought.strip()
+    assert not (result["content"] or "").strip()
+    made = [(c["name"], json.loads(c["arguments"])) for c in result["tool_calls"]]
+    assert made == calls
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -59,10 +59,10 @@ from jarvis_formats.command_r_preamble import (
 
 FAMILY = "command_r"
 END_OF_TURN = "<|END_OF_TURN_TOKEN|>"
-STOP = (END_OF_TURN, "<|START_OF_TURN_TOKEN|>")
 THINKING = ("<|START_THINKING|>", "<|END_THINKING|>")
 RESPONSE = ("<|START_RESPONSE|>", "<|END_RESPONSE|>")
 ACTION = ("<|START_ACTION|>", "<|END_ACTION|>")
+STOP = (RESPONSE[1], END_OF_TURN, "<|START_OF_TURN_TOKEN|>")
 
 CALLS = CallSyntax(
     before=f"{ACTION[0]}[\n",
