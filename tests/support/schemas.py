@@ -40,11 +40,29 @@ def event_faults(events: Iterable[Any]) -> list[str]:
     ]
 
 
+def properties(publication: Publication, schema: str) -> set[str]:
+    """Names of the properties of a published schema, with those of what it is made of."""
+    schemas = _document(publication)["components"]["schemas"]
+
+    def names(part: Any) -> Iterable[str]:
+        if "$ref" in part:
+            yield from names(schemas[part["$ref"].rpartition("/")[2]])
+        for inner in part.get("allOf", ()):
+            yield from names(inner)
+        yield from part.get("properties", ())
+
+    return set(names(schemas[schema]))
+
+
+def _document(publication: Publication) -> Any:
+    return json.loads((_DATA / f"{publication}.json").read_text(encoding="utf-8"))
+
+
 @cache
 def _validator(publication: Publication, schema: str) -> Draft202012Validator:
-    document = json.loads((_DATA / f"{publication}.json").read_text(encoding="utf-8"))
+    components = _document(publication)["components"]
     return Draft202012Validator(
-        {"$ref": f"#/components/schemas/{schema}", "components": _nullable(document["components"])}
+        {"$ref": f"#/components/schemas/{schema}", "components": _nullable(components)}
     )
 
 

@@ -244,7 +244,7 @@ class ResponseBody(SamplingBody):
     max_tool_calls: Annotated[int, Between(1, 2**31 - 1)] | None = None
 
     user: str | None = None
-    safety_identifier: str | None = None
+    safety_identifier: Annotated[str, Length(0, 64)] | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None

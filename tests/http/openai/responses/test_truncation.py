@@ -1,0 +1,91 @@
+"""Conversations that do not fit: refused, or without their oldest turns if that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+Serve = Callable[..., Awaitable[Any]]
+Make = Callable[..., Any]
+
+LONG: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    *(
+        {"role": role, "content": f"{role} {number} " + "word " * 8}
+        for number in range(6)
+        for role in ("user", "assistant")
+    ),
+    {"role": "user", "content": "last"},
+]
+
+
+async def test_what_does_not_fit_is_refused(
+    serve: Serve, responses: Make, kit: SimpleNamespace
+) -> None:
+    client = responses(await serve(kit.make_engine_model(context_length=64)))
+    error = await client.refused(LONG)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "input")
+
+
+async def test_the_oldest_turns_make_room(
+    serve: Serve, responses: Make, kit: SimpleNamespace
+) -> None:
+    served = await serve(kit.make_engine_model(context_length=64))
+    client = responses(served)
+    body = await client.create(LONG, truncation="auto")
+    sent = [message.content for message in served.model.requests[-1].messages]
+    assert sent[0] == "Be brief."
+    assert sent[1].startswith("user 4 ")
+    assert sent[-1] == "last"
+    assert body["truncated_items"] == len(LONG) - len(sent)
+    assert body["truncation"] == "auto"
+    answer = await client.post(LONG, truncation="auto", stream=True)
+    assert answer.headers["x-jarvis-truncated-items"] == str(body["truncated_items"])
+
+
+async def test_as_little_as_possible_is_left_out(
+    serve: Serve, responses: Make, kit: SimpleNamespace
+) -> None:
+    dropped = []
+    for context_length in (64, 100, 130, 160, 200):
+        served = await serve(kit.make_engine_model(context_length=context_length))
+        body = await responses(served).create(LONG, truncation="auto", max_output_tokens=16)
+        dropped.append(body.get("truncated_items", 0))
+    assert dropped == sorted(dropped, reverse=True)
+    assert dropped[0] > dropped[2] > dropped[-1] == 0
+
+
+async def test_nothing_is_left_out_of_what_fits(
+    serve: Serve, responses: Make, kit: SimpleNamespace
+) -> None:
+    client = responses(await serve(kit.make_engine_model()))
+    body = await client.create(LONG, truncation="auto")
+    assert "truncated_items" not in body
+
+
+async def test_the_last_turn_is_never_left_out(
+    serve: Serve, responses: Make, kit: SimpleNamespace
+) -> None:
+    client = responses(await serve(kit.make_engine_model(context_length=16)))
+    error = await client.refused([*LONG, {"role": "user", "content": "w " * 99}], truncation="auto")
+    assert error["code"] == "context_length_exceeded"
+
+
+async def test_a_stored_conversation_goes_on_beyond_its_context(
+    serve: Serve, responses: Make, kit: SimpleNamespace
+) -> None:
+    served = await serve(kit.make_engine_model(context_length=64))
+    client = responses(served)
+    previous = None
+    for number in range(8):
+        body = await client.create(
+            f"question {number} " + "word " * 4, truncation="auto", previous_response_id=previous
+        )
+        previous = body["id"]
+    assert body["truncated_items"] > 0
+    assert body["output"][0]["content"][0]["text"].startswith("question 7 ")
