@@ -215,7 +215,8 @@ def _tools(body: PromptBody) -> dict[str, Any]:
     found: dict[str, Any] = {"tools": [_tool(tool) for tool in body.tools or ()]}
     if choice is None:
         return found
-    found["parallel_tool_calls"] = not choice.disable_parallel_tool_use
+    if choice.disable_parallel_tool_use is not None:
+        found["parallel_tool_calls"] = not choice.disable_parallel_tool_use
     if choice.type == "tool":
         if not choice.name:
             raise RequestError("tool_choice.name is required", param="tool_choice.name")

@@ -55,7 +55,7 @@ PARAMETERS = ParameterTable(
     core("stream_options", "include_usage; include_obfuscation has no effect"),
     core("tools"),
     core("tool_choice", "required and named calls need an engine that enforces lark grammars"),
-    core("parallel_tool_calls"),
+    core("parallel_tool_calls", "by default true, and false for a tool_choice that forces a call"),
     core("reasoning_effort", "none, low, medium, high, for chat formats that know it"),
     core("chat_template_kwargs", "for chat formats that know them"),
     core("continue_final_message"),

@@ -103,7 +103,7 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
         messages=tuple(message(m, f"messages[{i}]", model) for i, m in enumerate(body.messages)),
         tools=call.tools,
         tool_choice=choice,
-        parallel_tool_calls=body.parallel_tool_calls is not False,
+        parallel_tool_calls=parallel_tool_calls(body.parallel_tool_calls, choice),
         sampling=sampling_params(body, model, max_tokens=min(limits, default=None)),
         n=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
@@ -115,6 +115,15 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
         priority=body.priority or 0,
         cache_salt=body.cache_salt,
     )
+
+
+def parallel_tool_calls(asked: bool | None, choice: ToolChoice) -> bool:
+    """Whether an answer may hold several calls.
+
+    Where nobody asks for several, a forced answer is one call: a grammar lets a small model add
+    calls until its tokens are used up.
+    """
+    return not choice.forced if asked is None else asked
 
 
 # -- a body by itself ------------------------------------------------------------------------

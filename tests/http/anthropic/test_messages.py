@@ -282,10 +282,11 @@ async def test_a_last_turn_of_the_assistant_is_the_beginning_of_the_answer(
     ("choice", "expected", "parallel"),
     [
         ({"type": "auto"}, ToolChoice(), True),
-        ({"type": "any"}, ToolChoice(mode="required"), True),
+        ({"type": "any"}, ToolChoice(mode="required"), False),
         ({"type": "none"}, ToolChoice(mode="none"), True),
-        ({"type": "tool", "name": "weather"}, ToolChoice(mode="named", name="weather"), True),
-        ({"type": "any", "disable_parallel_tool_use": True}, ToolChoice(mode="required"), False),
+        ({"type": "tool", "name": "weather"}, ToolChoice(mode="named", name="weather"), False),
+        ({"type": "any", "disable_parallel_tool_use": False}, ToolChoice(mode="required"), True),
+        ({"type": "auto", "disable_parallel_tool_use": True}, ToolChoice(), False),
     ],
 )
 async def test_choices_of_tools(

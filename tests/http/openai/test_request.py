@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
-from jarvis_core.http.openai.request import MAX_PARTS, chat_request, read_call
+from jarvis_core.http.openai.request import (
+    MAX_PARTS,
+    chat_request,
+    parallel_tool_calls,
+    read_call,
+)
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import (
     ChatRequest,
@@ -501,3 +506,19 @@ def test_references_inside_of_a_schema_and_data_that_look_like_one_are_fine(buil
         "properties": {"$ref": {"type": "string"}},
     }
     assert build(guided_json=schema).constraint is not None
+
+
+@pytest.mark.parametrize(
+    ("asked", "choice", "expected"),
+    [
+        (None, "auto", True),
+        (None, "required", False),
+        (True, "required", True),
+        (False, "auto", False),
+    ],
+)
+def test_a_forced_answer_is_one_call_unless_several_are_asked_for(
+    asked: bool | None, choice: str, expected: bool
+) -> None:
+    mode: Any = choice
+    assert parallel_tool_calls(asked, ToolChoice(mode=mode)) is expected

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import orjson
 from attrs import frozen
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
@@ -21,7 +20,7 @@ from jarvis_core.http.openai.limits import (
 )
 from jarvis_core.http.openai.limits import items as items_of
 from jarvis_core.http.openai.parameter_table import unsupported
-from jarvis_core.http.openai.request import MAX_PARTS
+from jarvis_core.http.openai.request import MAX_PARTS, parallel_tool_calls
 from jarvis_core.http.openai.responses.items import Placed, messages, with_types
 from jarvis_core.http.openai.responses.parameters import RESPONSE_PARAMETERS
 from jarvis_core.http.openai.responses.wire import (
@@ -149,7 +148,7 @@ def chat_request(call: ResponseCall, items: Iterable[Placed], model: ModelInfo) 
         messages=instructions + messages(items, model),
         tools=tools,
         tool_choice=choice,
-        parallel_tool_calls=body.parallel_tool_calls is not False,
+        parallel_tool_calls=parallel_tool_calls(body.parallel_tool_calls, choice),
         sampling=sampling_params(body, model, max_tokens=body.max_output_tokens),
         logprobs=(body.top_logprobs or 0) if call.wants_logprobs else None,
         constraint=call.constraint,
@@ -169,7 +168,7 @@ def echo(call: ResponseCall, model: ModelInfo) -> dict[str, Any]:
         "instructions": body.instructions,
         "tools": [_tool_echo(tool) for tool in call.tools],
         "tool_choice": _choice_echo(body),
-        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "parallel_tool_calls": parallel_tool_calls(body.parallel_tool_calls, _tool_choice(call)[1]),
         "text": {"format": _format_echo(body.text or TextBody()), "verbosity": "medium"},
         "reasoning": {"effort": reasoning.effort, "summary": reasoning.told},
         "truncation": body.truncation or "disabled",
@@ -266,18 +265,14 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
 
 
 def _constraint(text: TextBody, settings: ServerSettings) -> Constraint | None:
-    if isinstance(text.format, JsonObjectFormatBody):
-        return Constraint(kind="json_schema", value='{"type":"object"}')
-    if not isinstance(text.format, JsonSchemaFormatBody):
-        return None
-    param = "text.format.schema"
-    value = orjson.dumps(text.format.schema).decode()
-    if len(value.encode()) > settings.max_schema_bytes:
-        raise RequestError(
-            f"{param} is over the limit of {settings.max_schema_bytes} bytes", param=param
-        )
-    constraint.check_schema(text.format.schema, param)
-    return Constraint(kind="json_schema", value=value)
+    match text.format:
+        case JsonObjectFormatBody():
+            return constraint.ANY_OBJECT
+        case JsonSchemaFormatBody() as named:
+            return constraint.of_schema(
+                named.schema, "text.format.schema", settings, strict=bool(named.strict)
+            )
+    return None
 
 
 def _tool(spec: Mapping[str, Any]) -> Tool:
