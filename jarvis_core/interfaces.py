@@ -62,7 +62,11 @@ class Engine(Protocol):
         ...
 
     def stats(self) -> EngineStats:
-        """Gauges and counters; must not block."""
+        """Gauges and counters; must not block. Asked for at least once a second.
+
+        Raises:
+            EngineDied: The backend is dead or hangs: the host ends and is replaced.
+        """
         ...
 
     async def aclose(self) -> None:

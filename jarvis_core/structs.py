@@ -629,6 +629,8 @@ class EngineStats:
         generation_tokens: Tokens generated.
         prefix_queries: Prompts looked up in the prefix cache.
         prefix_hits: Of those, prompts of which some prefix was found.
+        metrics: The backend's own metrics as Prometheus text, their names beginning with the
+            backend's; the server adds the labels ``model`` and ``engine``.
     """
 
     running: int = 0
@@ -640,3 +642,4 @@ class EngineStats:
     generation_tokens: int = 0
     prefix_queries: int = 0
     prefix_hits: int = 0
+    metrics: str = ""

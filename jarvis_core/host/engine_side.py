@@ -15,7 +15,7 @@ from typing import Any
 from attrs import mutable
 
 from jarvis_core.chat import Accepted
-from jarvis_core.errors import ConfigError, EngineError, JarvisError
+from jarvis_core.errors import ConfigError, EngineDied, EngineError, JarvisError
 from jarvis_core.host.calls import REQUESTS, HostRequest, StreamRequest
 from jarvis_core.host.loaded import Loaded
 from jarvis_core.host.protocol import (
@@ -90,15 +90,25 @@ class EngineSide:
                     self._running[number].credit += more
                     self._running[number].refilled.set()
             case ["ping"]:
-                loaded = self._loaded
-                stats = None if loaded is None else converter.unstructure(loaded.engine.stats())
-                self._channel.send(["pong", stats])
+                self._pong()
             case ["load", plan]:
                 self._loading = asyncio.create_task(self._load(converter.structure(plan, HostPlan)))
             case ["shutdown"]:
                 self._ended.set()
             case _:
                 raise ValueError(f"unknown frame {frame[:1]}")
+
+    def _pong(self) -> None:
+        stats = None
+        if self._loaded is not None:
+            try:
+                stats = converter.unstructure(self._loaded.engine.stats())
+            except EngineDied as error:
+                _log.error("the engine has died: %s", error.message)
+                self._loaded = None  # there is nothing left to close
+                self._ended.set()
+                return
+        self._channel.send(["pong", stats])
 
     # -- loading ---------------------------------------------------------------------------
 

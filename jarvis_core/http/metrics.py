@@ -24,6 +24,7 @@ from prometheus_client.core import (
     InfoMetricFamily,
 )
 from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from jarvis_core.http.exchange import Exchange
@@ -185,6 +186,7 @@ class _Models(Collector):
         yield from _states(statuses)
         yield from _gauges(statuses)
         yield from _engine_stats(statuses)
+        yield from _backend_metrics(statuses)
         build = InfoMetricFamily("jarvis_build", "The server.")
         build.add_metric([], {"version": core_version()})
         yield build
@@ -234,6 +236,22 @@ def _engine_stats(statuses: Iterable[ModelStatus]) -> Iterator[Metric]:
             queries.add_metric(_labels(status), status.stats.prefix_queries)
             hits.add_metric(_labels(status), status.stats.prefix_hits)
     yield from (queries, hits)
+
+
+def _backend_metrics(statuses: Iterable[ModelStatus]) -> Iterator[Metric]:
+    """What backends count themselves, with the labels of their model in front."""
+    families: dict[str, Metric] = {}
+    for status in statuses:
+        if status.stats is None or not status.stats.metrics:
+            continue
+        own = dict(zip(_MODEL, _labels(status), strict=True))
+        for found in text_string_to_metric_families(status.stats.metrics):
+            family = families.setdefault(
+                found.name, Metric(found.name, found.documentation, found.type)
+            )
+            for sample in found.samples:
+                family.add_sample(sample.name, {**sample.labels, **own}, sample.value)
+    yield from families.values()
 
 
 def _labels(status: ModelStatus) -> tuple[str, str]:

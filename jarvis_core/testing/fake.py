@@ -15,6 +15,7 @@ The engine repeats what the user said. Directives in the user's text make it do 
 ``!block=N``            block the event loop for good after N words, as a hung backend does
 ``!die=N``              end the process with SIGKILL after N words
 ``!abort=N``            end the process as an assertion in C does, after N words
+``!perish=N``           wait for good after N words, and say that the backend has died
 ======================  ==============================================================
 
 ``FakeSettings`` has the faults of loading. As a module this is a plugin:
@@ -38,6 +39,7 @@ from attrs import evolve, field, frozen
 
 from jarvis_core.errors import (
     ContextLengthExceeded,
+    EngineDied,
     EngineError,
     InsufficientMemory,
     ModelSourceError,
@@ -65,7 +67,7 @@ from jarvis_core.testing.fake_format import FakeFormat
 
 _WORD = re.compile(r"\s*\S+|\s+")
 _DIRECTIVE = re.compile(
-    r"!(words|vary|adapter|pid|delay|wait|refuse|error|bug|block|die|abort)(?:=([\d.]+))?"
+    r"!(words|vary|adapter|pid|delay|wait|refuse|error|bug|block|die|abort|perish)(?:=([\d.]+))?"
 )
 
 CAPABILITIES = Capabilities(
@@ -139,6 +141,7 @@ class FakeEngine:
         self._running = 0
         self._prompt_tokens = 0
         self._generation_tokens = 0
+        self._perished = False
         self.aborted = 0
         self.resets = 0
 
@@ -198,6 +201,9 @@ class FakeEngine:
                 return
             await asyncio.sleep(script.delay)
             script.fault(said)
+            if script.faults.get("perish") == said:
+                self._perished = True
+                await asyncio.Event().wait()
             said += 1
             self._generation_tokens += 1
             text, hit = stops.feed(word)
@@ -291,7 +297,13 @@ class FakeEngine:
         return self._ids[word]
 
     def stats(self) -> EngineStats:
-        """Counters of the fake."""
+        """Counters of the fake.
+
+        Raises:
+            EngineDied: ``!perish`` has come to its word.
+        """
+        if self._perished:
+            raise EngineDied("the fake backend has died")
         return EngineStats(
             running=self._running,
             kv_total=self._info.context_length,
@@ -335,7 +347,7 @@ class _Script:
             faults={
                 k: int(v or 0)
                 for k, v in found.items()
-                if k in ("error", "bug", "block", "die", "abort")
+                if k in ("error", "bug", "block", "die", "abort", "perish")
             },
         )
 

@@ -212,6 +212,18 @@ async def test_host_that_does_not_answer_is_unhealthy_then_killed(
     assert await host.reap() == "was ended by SIGKILL"
 
 
+async def test_host_whose_backend_has_died_ends(start: Start) -> None:
+    """As vLLM's does, whose engine is a process of its own: the host itself would live on."""
+    host = await start(HostLimits(heartbeat_interval=0.05))
+    stream = await host.stream(request("!words=9 !perish=3"), "r")
+    async with asyncio.timeout(10):
+        with pytest.raises(EngineDied, match="ended while it held this request"):
+            await whole(stream)
+
+    assert await host.reap() == "exited with code 0"
+    assert "the engine has died: the fake backend has died" in host.last_words
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

@@ -99,6 +99,13 @@ async def test_models_are_shown_as_they_are(serve: Any) -> None:
     assert value(samples, "jarvis_build_info") == 1
 
 
+async def test_metrics_of_the_backend_itself_have_the_labels_of_their_model(serve: Any) -> None:
+    served = await serve()
+    samples = await scrape(served)
+    of = {"model": "tiny", "engine": "fake"}
+    assert value(samples, "fake_words_total", rank="1", **of) == 7
+
+
 async def test_plugins_are_shown(serve: Any) -> None:
     served = await serve()
     served.front.metrics.add_plugins(
