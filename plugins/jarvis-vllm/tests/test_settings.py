@@ -13,9 +13,9 @@ def load(tmp_path, **environ):
 
 
 def test_defaults():
-    assert VllmSettings() == VllmSettings(
-        tensor_parallel_size=1, gpu_memory_utilization=0.9, max_model_len=None
-    )
+    settings = VllmSettings()
+    found = (settings.tensor_parallel_size, settings.gpu_memory_utilization, settings.max_model_len)
+    assert found == (1, 0.9, None)
 
 
 def test_variables(tmp_path):
@@ -41,6 +41,8 @@ def test_variables(tmp_path):
         ("GPU_MEMORY_UTILIZATION", "1.5", "a number from 0.01 to 1"),
         ("GPU_MEMORY_UTILIZATION", "90%", "a number from 0.01 to 1"),
         ("MAX_MODEL_LEN", "-1", "a whole number of at least 1"),
+        ("DTYPE", "int8", "one of: auto, half, float16, bfloat16, float, float32"),
+        ("RUNNER", "draft", "one of: auto, generate, pooling"),
     ],
 )
 def test_values_that_are_not_allowed(tmp_path, name, value, allowed):

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jarvis_core import Engine, EngineType, ModelSpec, hookimpl
+from jarvis_core import Capabilities, Engine, EngineType, ModelSpec, hookimpl
 from jarvis_vllm.settings import VllmSettings
+
+CAPABILITIES = Capabilities(
+    tasks=frozenset({"generate", "embed", "rerank", "sleep", "prefix_cache_reset"}),
+    constraints=frozenset({"choice", "json_schema", "lark", "regex"}),
+    parameters=frozenset(
+        {
+            "bad_words",
+            "cache_salt",
+            "frequency_penalty",
+            "ignore_eos",
+            "logit_bias",
+            "logprobs",
+            "max_tokens",
+            "min_p",
+            "min_tokens",
+            "n",
+            "presence_penalty",
+            "priority",
+            "prompt_logprobs",
+            "repetition_penalty",
+            "seed",
+            "stop",
+            "stop_token_ids",
+            "temperature",
+            "top_k",
+            "top_p",
+        }
+    ),
+)
 
 
 async def load(model: ModelSpec, settings: VllmSettings) -> Engine:
-    """Load a model.
+    """Load a model; vLLM is imported in a thread, so the event loop stays free."""
+    from jarvis_vllm.loading import load_engine
 
-    Raises:
-        ConfigError: vllm cannot be imported, finds no device, or, in this version, in any case.
-    """
-    from jarvis_vllm.engine import load_engine
-
-    return await load_engine(model, settings)
+    return await load_engine(model, settings, CAPABILITIES)
 
 
 VLLM = EngineType(
@@ -24,7 +49,8 @@ VLLM = EngineType(
     env_prefix="JARVIS_VLLM_",
     load=load,
     settings=VllmSettings,
-    # No weights patterns: while nothing can be loaded, gigabytes must not be downloaded first.
+    capabilities=CAPABILITIES,
+    weights=("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"),
 )
 
 

@@ -1,48 +1,195 @@
-"""Loading with vLLM. The only file that imports vllm."""
+"""What every model on vLLM has: a tokenizer, numbers, a sign of life, and an end."""
 
 from __future__ import annotations
 
 import asyncio
-from importlib import import_module
-from importlib.metadata import version
-from typing import NoReturn
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
-from jarvis_core import ConfigError, ModelSpec
-from jarvis_vllm.settings import VllmSettings
+from jarvis_core import (
+    EngineDied,
+    EngineStats,
+    ModelInfo,
+    ModelUnavailable,
+    Prompt,
+    QueueFull,
+    RequestError,
+    SamplingParams,
+)
+from jarvis_vllm import backend
+from jarvis_vllm.stats import Counters
+from jarvis_vllm.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+_SHORT = 1024
+"""Characters that are tokenized at once; longer texts go to a thread."""
 
 
-async def load_engine(model: ModelSpec, settings: VllmSettings) -> NoReturn:
-    """Find out whether vLLM could run here, and say that this version does not load models.
+class VllmEngine:
+    """What engines that generate and engines that make vectors have in common.
 
-    Raises:
-        ConfigError: Always; the message says what stands in the way.
+    Args:
+        info: The loaded model.
+        llm: vLLM's ``AsyncLLM``.
+        tokenizer: The model's tokenizer.
+        counters: The engine's numbers.
+        hang_timeout: Seconds without an answer after which vLLM counts as dead.
     """
-    # Importing vllm takes seconds, in which the host has to answer heartbeats.
-    device = await asyncio.to_thread(_device)
-    raise ConfigError(
-        f"jarvis-vllm {version('jarvis-vllm')} registers the engine 'vllm' and its settings but"
-        f" cannot load models yet (vllm itself would run here, on {device}): serve"
-        f" {model.name!r} as a GGUF with engine 'llama_cpp', or wait for the next version"
-    )
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        llm: Any,
+        tokenizer: Tokenizer,
+        counters: Counters,
+        *,
+        hang_timeout: float,
+    ) -> None:
+        self._info = info
+        self._llm = llm
+        self._tokenizer = tokenizer
+        self._counters = counters
+        self._hang_timeout = hang_timeout
+        self._dead: str | None = None
+        self._asleep: int = 0
+        self._queues: set[Any] = set()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenizer")
+        self._shutting_down: asyncio.Future[None] | None = None
+        self._watching = asyncio.create_task(self._watch())
+
+    @property
+    def info(self) -> ModelInfo:
+        """The loaded model."""
+        return self._info
+
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt."""
+        if sum(len(s.text) for s in prompt.segments) <= _SHORT:
+            return self._tokenizer.encode(prompt)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._tokenizer.encode, prompt)
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens visible."""
+        return self._tokenizer.decode(token_ids)
+
+    def stats(self) -> EngineStats:
+        """Gauges and counters.
+
+        Raises:
+            EngineDied: vLLM has died or hangs: the host is of no use any more.
+        """
+        if self._dead is not None:
+            raise EngineDied(self._dead)
+        return self._counters.read()
+
+    async def sleep(self, level: int) -> None:
+        """Give GPU memory back; what runs is ended first."""
+        self._check()
+        self._asleep = level
+        with self._errors():
+            await self._llm.reset_prefix_cache()
+            await self._llm.sleep(level)
+
+    async def wake(self) -> None:
+        """Take GPU memory again, with the weights in it."""
+        self._check(asleep=True)
+        with self._errors():
+            await self._llm.wake_up(["weights"])
+            if self._asleep == 2:
+                await self._llm.collective_rpc("reload_weights")
+            await self._llm.wake_up(["kv_cache"])
+        self._asleep = 0
+
+    async def reset(self) -> None:
+        """Forget every cached prefix."""
+        self._check()
+        with self._errors():
+            await self._llm.reset_prefix_cache()
+
+    async def aclose(self) -> None:
+        """Abort what runs, and end vLLM's processes."""
+        if self._shutting_down is None:
+            self._dead = self._dead or f"model {self._info.name!r} is closed"
+            self._watching.cancel()
+            self._fail_all()
+            loop = asyncio.get_running_loop()
+            # A thread of its own: a loop that ends waits for those of its default executor.
+            closer = ThreadPoolExecutor(1, thread_name_prefix="vllm-shutdown")
+            self._shutting_down = loop.run_in_executor(closer, self._close)
+            closer.shutdown(wait=False)
+        await asyncio.shield(self._shutting_down)
+
+    def _close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._llm.shutdown()
+
+    def _check(self, *, asleep: bool = False) -> None:
+        if self._dead is not None:
+            raise EngineDied(self._dead)
+        if self._asleep and not asleep:
+            raise ModelUnavailable(f"model {self._info.name!r} sleeps: wake it first")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise the core's errors for vLLM's."""
+        try:
+            yield
+        except backend.EngineDeadError as error:
+            self._die("vLLM's engine process has died")
+            raise EngineDied(str(self._dead)) from error
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Raise the core's errors for what vLLM raises when it is given a request."""
+        with self._errors():
+            try:
+                yield
+            except backend.CLIENT_ERRORS as error:
+                raise _refusal(error) from error
+            except backend.OVERLOAD_ERRORS as error:
+                raise QueueFull("vLLM's own queue is full", retry_after=1.0) from error
+
+    async def _abort(self, queue: Any) -> None:
+        if self._dead is None:
+            await self._llm.abort(queue.request_id, internal=True)
+
+    # -- whether vLLM lives ----------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Ask vLLM's engine process for a sign of life, and refresh its metrics, for ever."""
+        try:
+            while True:
+                async with asyncio.timeout(self._hang_timeout):
+                    await self._llm.is_sleeping()
+                self._counters.metrics = await asyncio.to_thread(backend.metrics_text)
+                await asyncio.sleep(min(5.0, self._hang_timeout / 4))
+        except TimeoutError:
+            self._die(f"vLLM's engine process has not answered for {self._hang_timeout:g} s")
+        except backend.EngineDeadError:
+            self._die("vLLM's engine process has died")
+
+    def _die(self, reason: str) -> None:
+        if self._dead is None:
+            self._dead = f"{reason}; model {self._info.name!r} is being loaded anew"
+            _log.error(self._dead)
+            self._fail_all()
+
+    def _fail_all(self) -> None:
+        for queue in self._queues:
+            queue.put(backend.EngineDeadError())
 
 
-def _device() -> str:
-    """The kind of device that vLLM would run on: ``cuda``, ``rocm``, ``cpu`` …
-
-    Raises:
-        ConfigError: vllm cannot be imported, or finds no device.
-    """
-    try:
-        device = str(import_module("vllm.platforms").current_platform.device_type)
-    except Exception as error:  # a broken CUDA or torch shows as any exception at import
-        reason = str(error).strip().partition("\n")[0] or "no message"
-        raise ConfigError(
-            f"vllm cannot be imported: {type(error).__name__}: {reason}; install it into the"
-            " Python that runs this model: pip install jarvis-vllm"
-        ) from error
-    if not device:
-        raise ConfigError(
-            "vllm finds no device to run on: it needs an NVIDIA GPU whose driver works (look at"
-            " nvidia-smi), or a build of vllm for this machine; engine 'llama_cpp' runs on CPUs"
-        )
-    return device
+def _refusal(error: Exception) -> RequestError:
+    """The core's error for a request that vLLM refuses, without what the client wrote."""
+    message = str(error.args[0] if error.args else error).partition("\n")[0]
+    param = getattr(error, "parameter", None)
+    if param is None:
+        first = re.match(r"`?(\w+)", message)
+        param = first[1] if first and hasattr(SamplingParams(), first[1]) else None
+    return RequestError(message, param=param)

@@ -1,0 +1,146 @@
+"""All that this package takes from vLLM, and the versions of it that were really run.
+
+The only module that imports vllm, and only loading imports it: that takes seconds. Names that moved
+or changed between the supported versions are dealt with here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import vllm
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.metrics_core import Metric
+from vllm import PoolingParams, SamplingParams
+from vllm import exceptions as vllm_exceptions
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+__all__ = [
+    "CLIENT_ERRORS",
+    "OVERLOAD_ERRORS",
+    "AsyncEngineArgs",
+    "AsyncLLM",
+    "EngineDeadError",
+    "LoRARequest",
+    "PoolingParams",
+    "RequestOutputKind",
+    "SamplingParams",
+    "StructuredOutputsParams",
+    "argument_names",
+    "build",
+    "device_count",
+    "free_memory",
+    "metrics_text",
+    "own_length",
+    "tokens_input",
+]
+
+# Since vLLM 0.27 what a client got wrong has a base class; before, it is a ValueError.
+CLIENT_ERRORS: tuple[type[Exception], ...] = (
+    (vllm_exceptions.VLLMClientError,)
+    if hasattr(vllm_exceptions, "VLLMClientError")
+    else (ValueError,)
+)
+"""What vLLM raises for a request that it refuses."""
+
+OVERLOAD_ERRORS: tuple[type[Exception], ...] = (
+    (vllm_exceptions.GracefulHTTPError,) if hasattr(vllm_exceptions, "GracefulHTTPError") else ()
+)
+"""What vLLM raises when limits of its own, set in ``engine_args``, are reached."""
+
+_INDEX_LABEL = re.compile(r'(?<=[{,])engine="')
+_MODEL_LABEL = re.compile(r'(?<=[{,])model_name="(?:[^"\\]|\\.)*",?')
+
+
+def argument_names() -> tuple[str, ...]:
+    """Names of the arguments of vLLM's engine."""
+    return tuple(n for n in AsyncEngineArgs.__dataclass_fields__ if not n.startswith("_"))
+
+
+def device_count() -> int:
+    """GPUs that vLLM may use here."""
+    return int(current_platform.device_count())
+
+
+def free_memory(device: int) -> tuple[int, int]:
+    """Bytes free and bytes in all of a GPU, asked of the driver: no CUDA context is made here.
+
+    Raises:
+        OSError: The driver does not say.
+    """
+    from vllm.third_party import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            physical = current_platform.device_id_to_physical_device_id(device)
+            memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(physical))
+            return int(memory.free), int(memory.total)
+        finally:
+            pynvml.nvmlShutdown()
+    except (pynvml.NVMLError, AttributeError, RuntimeError, ValueError) as error:
+        raise OSError(str(error)) from error
+
+
+def own_length(arguments: Mapping[str, Any]) -> int:
+    """Tokens of prompt and completion that a model was made for.
+
+    Args:
+        arguments: Arguments of the engine without ``max_model_len``.
+    """
+    return int(AsyncEngineArgs(**arguments).create_model_config().max_model_len)
+
+
+def build(arguments: Mapping[str, Any], on_step: Callable[[int, Any], None]) -> AsyncLLM:
+    """Start vLLM's engine; blocks until the model is loaded.
+
+    Args:
+        arguments: Arguments of the engine.
+        on_step: Called on the event loop with the number of an engine process and the statistics
+            of its scheduler, or None, whenever that process has sent something.
+    """
+
+    class Recorder(StatLoggerBase):  # type: ignore[misc]
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            self._index = engine_index
+
+        def record(self, scheduler_stats: Any, *args: Any, **kwargs: Any) -> None:
+            on_step(self._index, scheduler_stats)
+
+        def log_engine_initialized(self) -> None:
+            """Nothing: the host says when it is ready."""
+
+    # As this user vLLM takes the large batches of its own server on large GPUs.
+    usage = UsageContext.OPENAI_API_SERVER
+    config = AsyncEngineArgs(**arguments).create_engine_config(usage)
+    return AsyncLLM.from_vllm_config(
+        config, usage_context=usage, stat_loggers=[lambda config, index: Recorder(config, index)]
+    )
+
+
+class _Own:
+    """The part of the registry that is vLLM's."""
+
+    def collect(self) -> Sequence[Metric]:
+        return [family for family in REGISTRY.collect() if family.name.startswith("vllm:")]
+
+
+def metrics_text() -> str:
+    """vLLM's own metrics as Prometheus text: ``vllm_…``, its engine process as label ``rank``."""
+    text = generate_latest(_Own()).decode().replace("vllm:", "vllm_")
+    return _MODEL_LABEL.sub("", _INDEX_LABEL.sub('rank="', text))
+
+
+def version() -> str:
+    """vLLM's version."""
+    return str(vllm.__version__)

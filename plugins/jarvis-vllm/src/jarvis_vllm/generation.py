@@ -1,0 +1,133 @@
+"""Models that generate text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from jarvis_core import (
+    EngineOutput,
+    GenerationRequest,
+    RequestError,
+    TextStream,
+    completion_room,
+    read_pieces,
+)
+from jarvis_vllm import backend
+from jarvis_vllm.arrivals import arrivals
+from jarvis_vllm.continuation import Continuation
+from jarvis_vllm.engine import VllmEngine
+from jarvis_vllm.logprobs import LogprobReader
+from jarvis_vllm.sampling import check_params, constraint_values, sampling_values
+from jarvis_vllm.vocabulary import Vocabulary
+from jarvis_vllm.work import Work
+
+
+class GeneratingEngine(VllmEngine):
+    """A model that continues prompts.
+
+    Args:
+        vocabulary: The model's vocabulary.
+        adapters: vLLM's ``LoRARequest`` of each adapter by its name.
+        common: What every engine here has.
+    """
+
+    def __init__(
+        self, *, vocabulary: Vocabulary, adapters: Mapping[str, Any], **common: Any
+    ) -> None:
+        super().__init__(**common)
+        self._vocabulary = vocabulary
+        self._adapters = adapters
+        self._texts = read_pieces(vocabulary.pieces)
+        self._logprobs = LogprobReader(vocabulary.pieces)
+        self._serial = 0
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        """Continue a prompt; see ``jarvis_core.Engine``."""
+        self._check()
+        check_params(request.sampling, self._vocabulary.size)
+        if request.n < 1:
+            raise RequestError(f"n is {request.n}, it must be at least 1", param="n")
+        ids = await self.tokenize(request.prompt)
+        room = completion_room(len(ids), request.sampling.max_tokens, self._info.context_length)
+        work = Work(
+            request=request,
+            ids=ids,
+            continuations=[self._continuation(request, i) for i in range(request.n)],
+        )
+        if room == 0:
+            for output in work.nothing():
+                yield output
+            return
+        self._counters.begin(len(ids), request.n)
+        try:
+            with self._refusals():
+                await self._submit(work, room)
+            yield EngineOutput(prompt_tokens=len(ids))
+            with self._errors():
+                async with aclosing(self._outputs(work)) as outputs:
+                    async for output in outputs:
+                        yield output
+        finally:
+            self._counters.end(work.usage(), request.n)
+            await self._forget(work)
+
+    async def _outputs(self, work: Work) -> AsyncGenerator[EngineOutput, None]:
+        top = work.request.prompt_logprobs
+        async with aclosing(arrivals(work.queues)) as found:
+            async for index, new in found:
+                if top is not None and new.prompt_logprobs is not None:
+                    logprobs = self._logprobs.prompt(work.ids, new.prompt_logprobs, top)
+                    yield EngineOutput(prompt_logprobs=logprobs)
+                output = work.read(index, new)
+                if output is None:
+                    continue
+                if work.continuations[index].ended_here:
+                    await self._abort(work.queues[index])
+                yield output
+                if output.usage is not None:
+                    return
+
+    def _continuation(self, request: GenerationRequest, index: int) -> Continuation:
+        sampling, controls = request.sampling, self._vocabulary.controls
+        return Continuation(
+            index,
+            TextStream(self._vocabulary.pieces, self._texts, sampling.stop),
+            min_tokens=sampling.min_tokens,
+            logprobs=request.logprobs,
+            reader=self._logprobs,
+            stop_texts={controls[text]: text for text in sampling.stop if text in controls},
+        )
+
+    async def _submit(self, work: Work, room: int) -> None:
+        request = work.request
+        constraint = None
+        if request.constraint is not None:
+            constraint = constraint_values(request.constraint)
+        for index in range(request.n):
+            values = sampling_values(
+                request, index=index, max_tokens=room, controls=self._vocabulary.controls
+            )
+            if constraint is not None:
+                values["structured_outputs"] = backend.StructuredOutputsParams(**constraint)
+            params = backend.SamplingParams(
+                **values, output_kind=backend.RequestOutputKind.DELTA, skip_clone=True
+            )
+            self._serial += 1
+            queue = await self._llm.add_request(
+                f"{self._serial}",
+                backend.tokens_input(work.ids, cache_salt=request.cache_salt),
+                params,
+                lora_request=None if request.adapter is None else self._adapters[request.adapter],
+                priority=request.priority,
+            )
+            self._queues.add(queue)
+            work.queues.append(queue)
+
+    async def _forget(self, work: Work) -> None:
+        """Abort what has not ended."""
+        for continuation, queue in zip(work.continuations, work.queues, strict=False):
+            self._queues.discard(queue)
+            if not continuation.finished:
+                await self._abort(queue)

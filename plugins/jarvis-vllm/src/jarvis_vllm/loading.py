@@ -1,0 +1,274 @@
+"""Loading a model with vLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from jarvis_core import (
+    Capabilities,
+    ConfigError,
+    Engine,
+    InsufficientMemory,
+    ModelInfo,
+    ModelSourceError,
+    ModelSpec,
+    SettingError,
+)
+from jarvis_vllm.adapters import Adapter, find_adapters
+from jarvis_vllm.arguments import (
+    check_devices,
+    check_engine_args,
+    check_length,
+    engine_arguments,
+)
+from jarvis_vllm.failure import first_failure
+from jarvis_vllm.installation import check_installation
+from jarvis_vllm.processes import prepare_host
+from jarvis_vllm.settings import VllmSettings
+from jarvis_vllm.source import Source, find_source
+from jarvis_vllm.stats import Counters
+from jarvis_vllm.tokenizer import Tokenizer
+from jarvis_vllm.vocabulary import Vocabulary, read_vocabulary
+
+_log = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|KV cache is needed|No available memory|Free memory on device|larger than the "
+    r"available KV cache|Not enough memory",
+    re.IGNORECASE,
+)
+_GIB = 1 << 30
+
+
+@frozen(kw_only=True)
+class _Plan:
+    """What is known before anything large is loaded.
+
+    Attributes:
+        source: The model's files.
+        adapters: Its adapters.
+        arguments: Arguments of vLLM's engine.
+        device: Kind of device.
+        context_length: Tokens of prompt and completion.
+    """
+
+    source: Source
+    adapters: tuple[Adapter, ...]
+    arguments: Mapping[str, Any]
+    device: str
+    context_length: int
+
+
+async def load_engine(
+    model: ModelSpec, settings: VllmSettings, capabilities: Capabilities
+) -> Engine:
+    """Load a model; the event loop stays free meanwhile.
+
+    Args:
+        model: What to load.
+        settings: How.
+        capabilities: What the engine can do at most.
+
+    Raises:
+        ConfigError: vLLM cannot run here, or not with these settings.
+        InsufficientMemory: The model does not fit.
+        ModelSourceError: Its files are missing, damaged, or not what vLLM loads.
+    """
+    loop = asyncio.get_running_loop()
+    # Threads of its own: a host that is told to end does not wait for them.
+    threads = ThreadPoolExecutor(2, thread_name_prefix="vllm-load")
+    try:
+        plan = await loop.run_in_executor(threads, _prepare, model, settings)
+        counters = Counters()
+        tokenizing = loop.run_in_executor(threads, _load_tokenizer, plan)
+        llm = await loop.run_in_executor(threads, _build, model, plan, counters)
+        try:
+            return await _engine(
+                model, settings, capabilities, plan, llm, await tokenizing, counters
+            )
+        except BaseException:
+            await loop.run_in_executor(threads, llm.shutdown)
+            raise
+    finally:
+        threads.shutdown(wait=False)
+
+
+def _prepare(model: ModelSpec, settings: VllmSettings) -> _Plan:
+    prepare_host(settings.log_level)
+    device = check_installation()
+    source = find_source(model, settings, device=device)
+    adapters = find_adapters(model.adapters)
+    backend = import_module("jarvis_vllm.backend")
+    check_engine_args(settings.engine_args, backend.argument_names(), model=model.name)
+    check_devices(settings, backend.device_count(), device=device)
+    if device == "cpu" and settings.enforce_eager:
+        # vLLM still compiles parts of its sampler, at the first request that needs them, in which
+        # the engine stands still for half a minute. Source: vllm.v1.sample.ops.logprobs, 0.32.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    arguments = engine_arguments(model, settings, source=source, adapters=adapters, device=device)
+    try:
+        own = backend.own_length(arguments)
+    except Exception as error:  # of pydantic, transformers, vLLM itself: whatever it asks
+        raise SettingError(
+            f"vLLM refuses model {model.name!r} with these settings: {_words(error)}"
+        ) from error
+    length = settings.context_length(wanted=model.context_length, own=own)
+    check_length(length, own, name=model.name)
+    if device == "cuda":
+        _check_gpu_memory(settings, backend)
+    return _Plan(
+        source=source,
+        adapters=adapters,
+        arguments={**arguments, "max_model_len": length},
+        device=device,
+        context_length=length,
+    )
+
+
+def _check_gpu_memory(settings: VllmSettings, backend: Any) -> None:
+    """Refuse to take more of a GPU than is free.
+
+    Raises:
+        InsufficientMemory: With the numbers.
+    """
+    if settings.kv_cache_memory_bytes is not None:
+        return
+    for device in range(settings.tensor_parallel_size * settings.pipeline_parallel_size):
+        try:
+            free, total = backend.free_memory(device)
+        except OSError as error:
+            _log.warning("the memory of GPU %d is not known: %s", device, error)
+            return
+        wanted = settings.gpu_memory_utilization * total
+        if wanted > free:
+            raise InsufficientMemory(
+                f"gpu_memory_utilization {settings.gpu_memory_utilization:g} asks for "
+                f"{wanted / _GIB:.1f} GiB of GPU {device}, of which {free / _GIB:.1f} GiB of "
+                f"{total / _GIB:.1f} GiB are free: lower JARVIS_VLLM_GPU_MEMORY_UTILIZATION, or "
+                "end what else uses the GPU"
+            )
+
+
+def _build(model: ModelSpec, plan: _Plan, counters: Counters) -> Any:
+    backend = import_module("jarvis_vllm.backend")
+    with first_failure() as failure:
+        try:
+            return backend.build(plan.arguments, counters.step)
+        except Exception as error:  # whatever vLLM, torch and the driver raise
+            reason = failure.reason() or _words(error)
+            raise _load_failure(model, reason) from error
+
+
+def _load_failure(model: ModelSpec, reason: str) -> ConfigError | InsufficientMemory:
+    first = reason.partition("\n")[0][:500]
+    if _OUT_OF_MEMORY.search(reason):
+        return InsufficientMemory(
+            f"model {model.name!r} does not fit: {first}; lower JARVIS_VLLM_MAX_MODEL_LEN or "
+            "JARVIS_VLLM_MAX_NUM_SEQS, raise JARVIS_VLLM_GPU_MEMORY_UTILIZATION, use more GPUs "
+            "(JARVIS_VLLM_TENSOR_PARALLEL_SIZE) or a quantized model"
+        )
+    return ModelSourceError(f"vLLM cannot load {model.source}: {first}")
+
+
+def _words(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    text = str(error)
+    if found := re.search(r"Value error, (.*?)(?: \[type=|\n|$)", text):  # pydantic's own frame
+        text = found[1]
+    return text.strip().partition("\n")[0] or type(error).__name__
+
+
+def _load_tokenizer(plan: _Plan) -> tuple[Vocabulary, Any, str | None]:
+    """The vocabulary, the ``tokenizers.Tokenizer``, and the chat template."""
+    from transformers import AutoTokenizer
+
+    place: dict[str, Any] = {"pretrained_model_name_or_path": plan.source.tokenizer}
+    if plan.source.tokenizer.endswith(".gguf"):
+        path = Path(plan.source.tokenizer)
+        place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    try:
+        found = AutoTokenizer.from_pretrained(**place, trust_remote_code=False, use_fast=True)
+        fast = found.backend_tokenizer
+    except Exception as error:  # of transformers and tokenizers, and files of any content
+        raise ModelSourceError(
+            f"{plan.source.tokenizer}: its tokenizer cannot be loaded: {_words(error)}"
+        ) from error
+    template = found.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    vocabulary = read_vocabulary(
+        fast, bos_token=found.bos_token or None, eos_token=found.eos_token or None
+    )
+    return vocabulary, Tokenizer(fast, vocabulary, plan.context_length), template
+
+
+async def _engine(
+    model: ModelSpec,
+    settings: VllmSettings,
+    capabilities: Capabilities,
+    plan: _Plan,
+    llm: Any,
+    texts: tuple[Vocabulary, Tokenizer, str | None],
+    counters: Counters,
+) -> Engine:
+    from jarvis_vllm import backend
+    from jarvis_vllm.generation import GeneratingEngine
+    from jarvis_vllm.pooling import PoolingEngine, pooling_tasks
+
+    vocabulary, tokenizer, template = texts
+    supported = await llm.get_supported_tasks()
+    pooling = pooling_tasks(supported)
+    cache = llm.vllm_config.cache_config
+    counters.kv_total = (cache.num_gpu_blocks or 0) * (cache.block_size or 0)
+    tasks = {"generate"} if "generate" in supported else set(pooling)
+    tasks.add("prefix_cache_reset")
+    if settings.enable_sleep_mode:
+        tasks.add("sleep")
+    if not tasks & capabilities.tasks:
+        raise ModelSourceError(f"{model.source}: it neither generates text nor makes vectors of it")
+    generates = "generate" in tasks
+    info = ModelInfo(
+        name=model.name,
+        source=model.source,
+        engine="vllm",
+        context_length=plan.context_length,
+        capabilities=Capabilities(
+            tasks=frozenset(tasks),
+            parameters=capabilities.parameters if generates else frozenset(),
+            constraints=capabilities.constraints if generates else frozenset(),
+        ),
+        backend=f"vllm {backend.version()}",
+        architecture=plan.source.model_type,
+        chat_template=template,
+        bos_token=vocabulary.bos_token,
+        eos_token=vocabulary.eos_token,
+        control_tokens=tuple(vocabulary.controls),
+        control_token_ids=tuple(vocabulary.controls.values()),
+        vocab_size=vocabulary.size,
+        adapters=tuple(a.name for a in plan.adapters),
+        max_num_seqs=llm.vllm_config.scheduler_config.max_num_seqs,
+    )
+    common: dict[str, Any] = {
+        "info": info,
+        "llm": llm,
+        "tokenizer": tokenizer,
+        "counters": counters,
+        "hang_timeout": settings.hang_timeout,
+    }
+    if not generates:
+        return PoolingEngine(tasks=pooling, **common)
+    requests = {
+        adapter.name: backend.LoRARequest(adapter.name, number, adapter.path)
+        for number, adapter in enumerate(plan.adapters, start=1)
+    }
+    return GeneratingEngine(vocabulary=vocabulary, adapters=requests, **common)
