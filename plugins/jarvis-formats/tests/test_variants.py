@@ -241,3 +241,10 @@ def test_llama_wants_its_date_as_text() -> None:
     with pytest.raises(RequestError) as caught:
         render("llama3.1", USER, template_kwargs={"date_string": 7})
     assert caught.value.param == "chat_template_kwargs.date_string"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_template_kwargs_that_a_format_does_not_look_at_are_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="does not know speed") as caught:
+        render(name, USER, template_kwargs={"speed": 5})
+    assert caught.value.param == "chat_template_kwargs.speed"

@@ -21,6 +21,7 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     RequestError,
+    check_template_kwargs,
     developer_as_system,
     left_open,
     text_of,
@@ -69,6 +70,7 @@ class ChatML:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
+        check_template_kwargs(request)
         variant = self.variant or variant_of(context.model)
         out = PromptBuilder()
         if variant.any_role:

@@ -25,6 +25,7 @@ from jarvis_core import (
     PromptBuilder,
     RequestError,
     Tool,
+    check_template_kwargs,
     developer_as_system,
     left_open,
     text_of,
@@ -45,6 +46,7 @@ class Hermes:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's templates print it."""
+        check_template_kwargs(request)
         out = PromptBuilder().scaffold(context.model.bos_token or "")
         if request.tools:
             _tools_turn(out, request)

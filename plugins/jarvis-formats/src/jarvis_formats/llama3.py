@@ -32,6 +32,7 @@ from jarvis_core import (
     TextParser,
     arguments_object,
     calls_are_constrained,
+    check_template_kwargs,
     json_text,
     left_open,
     may_call_tools,
@@ -78,6 +79,7 @@ class Llama3:
                     f"{name} is not supported: give functions as tools",
                     param=f"chat_template_kwargs.{name}",
                 )
+        check_template_kwargs(request, "date_string", "tools_in_user_message")
         out = PromptBuilder()
         out.scaffold(context.model.bos_token or "<|begin_of_text|>")
         first = _system_turn(out, request, context, self.variant or variant_of(context.model))

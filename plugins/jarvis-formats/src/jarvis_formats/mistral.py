@@ -35,6 +35,7 @@ from jarvis_core import (
     Scan,
     TextParser,
     calls_are_constrained,
+    check_template_kwargs,
     json_text,
     literal,
     may_call_tools,
@@ -98,6 +99,7 @@ class Mistral:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
+        check_template_kwargs(request)
         eos = context.model.eos_token or "</s>"
         out = PromptBuilder().scaffold(context.model.bos_token or "<s>")
         variant = self.variant or variant_of(context.model)
