@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from jarvis_core import EngineType, hookspecs
-from jarvis_core.http.app import ROUTES
 from jarvis_core.http.auth import Scope
 from jarvis_core.http.openai.parameter_table import ParameterTable
-from jarvis_core.http.openai.parameters import PARAMETERS
-from jarvis_core.http.openai.responses.parameters import RESPONSE_PARAMETERS
+from jarvis_core.http.routes import ROUTES
 from jarvis_core.plugins import load_plugins
 from jarvis_core.settings.fields import Setting, settings_of
 from jarvis_core.settings.model import ModelConfig, SingleModel
@@ -38,6 +36,7 @@ def main() -> int:
         "settings.md": settings_page(),
         "hooks.md": hooks_page(),
         "http.md": http_page(),
+        "parameters.md": parameters_page(),
     }
     checking = sys.argv[1:] == ["--check"]
     wrong = []
@@ -154,7 +153,7 @@ def markdown(docstring: str) -> Iterator[str]:
 
 
 def http_page() -> Iterator[str]:
-    """Every route, and every parameter of chats and responses."""
+    """Every route."""
     yield from head(
         "HTTP",
         "The wire format is OpenAI's, that of errors too: an object `error` with message, "
@@ -163,18 +162,28 @@ def http_page() -> Iterator[str]:
     )
     yield from section("Routes")
     rows = [
-        (route.method, f"`{path(route.path)}`", KEYS[route.scope], first_line(route.endpoint))
+        (route.method, f"`{path}`", KEYS[route.scope], first_line(route.endpoint))
         for route in ROUTES
+        for path in route.documented
     ]
     yield from table(("method", "path", "key", "what it answers"), rows)
-    yield from section("Parameters of a chat request")
-    yield from paragraph(
-        "A name that is not here is ignored and listed in the header `X-Jarvis-Ignored-Params`. "
-        "A value that changes nothing is never refused."
+
+
+def parameters_page() -> Iterator[str]:
+    """Every parameter of every route that takes some."""
+    yield from head(
+        "Parameters",
+        "What becomes of each parameter that Jarvis knows: those that OpenAI and Anthropic publish "
+        "and those that clients of vLLM and llama.cpp send. One that a model's engine cannot "
+        "honour is refused with an error that names parameter, model and engine; a value that "
+        "changes nothing is never refused. A name that is not here is ignored and listed in the "
+        "header `X-Jarvis-Ignored-Params`. `GET /v1/models/{name}` tells the same of one model, "
+        "and `POST /v1/chat/completions/render` of one request.",
     )
-    yield from parameters(PARAMETERS)
-    yield from section("Parameters of a Responses request")
-    yield from parameters(RESPONSE_PARAMETERS)
+    for route in ROUTES:
+        if route.parameters is not None:
+            yield from section(f"{route.method} `{route.documented[0]}`")
+            yield from parameters(route.parameters)
 
 
 def parameters(known: ParameterTable) -> Iterator[str]:
@@ -184,11 +193,6 @@ def parameters(known: ParameterTable) -> Iterator[str]:
         for parameter in known.values()
     ]
     yield from table(("parameter", "what becomes of it", "note"), rows)
-
-
-def path(pattern: str) -> str:
-    """A path as people write it: ``/v1/models/{name}``."""
-    return re.sub(r"<(\w+)(:\w+)?>", r"{\1}", pattern)
 
 
 def first_line(documented: Any) -> str:

@@ -1,4 +1,4 @@
-"""The Sanic application: its routes and nothing else."""
+"""The Sanic application: what it is configured to leave to us."""
 
 from __future__ import annotations
 
@@ -12,68 +12,15 @@ from sanic.handlers import ErrorHandler
 from sanic.request import Request
 from sanic.response import BaseHTTPResponse
 
-from jarvis_core.http import health, metrics, models, rerank, tokens
-from jarvis_core.http.anthropic import answers as anthropic
-from jarvis_core.http.anthropic import messages
-from jarvis_core.http.auth import Keyring, Scope
+from jarvis_core.http import metrics
+from jarvis_core.http.auth import Keyring
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front, Route
-from jarvis_core.http.openai import chat, completions, embeddings, render
-from jarvis_core.http.openai.responses import endpoints as responses
 from jarvis_core.http.openai.responses.store import ResponseStore
 from jarvis_core.http.responses import Response
+from jarvis_core.http.routes import ROUTES
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.settings import ServerSettings
-
-ROUTES = (
-    Route(method="POST", path="/v1/chat/completions", endpoint=chat.create),
-    Route(method="POST", path="/v1/chat/completions/render", endpoint=render.create),
-    Route(method="POST", path="/v1/completions", endpoint=completions.create),
-    Route(method="POST", path="/v1/embeddings", endpoint=embeddings.create),
-    Route(method="POST", path="/v1/rerank", endpoint=rerank.create),
-    Route(method="POST", path="/tokenize", endpoint=tokens.tokenize),
-    Route(method="POST", path="/detokenize", endpoint=tokens.detokenize),
-    Route(method="POST", path="/v1/responses", endpoint=responses.create),
-    Route(method="GET", path="/v1/responses/<response_id>", endpoint=responses.retrieve),
-    Route(method="DELETE", path="/v1/responses/<response_id>", endpoint=responses.delete),
-    Route(
-        method="GET",
-        path="/v1/responses/<response_id>/input_items",
-        endpoint=responses.input_items,
-    ),
-    Route(method="POST", path="/v1/responses/<response_id>/cancel", endpoint=responses.cancel),
-    Route(
-        method="POST",
-        path="/v1/messages",
-        endpoint=messages.create,
-        error_body=anthropic.error_body,
-    ),
-    Route(
-        method="POST",
-        path="/v1/messages/count_tokens",
-        endpoint=messages.count_tokens,
-        error_body=anthropic.error_body,
-    ),
-    Route(method="GET", path="/v1/models", endpoint=models.listing),
-    Route(method="GET", path="/v1/models/<name:path>", endpoint=models.retrieve),
-    Route(method="POST", path="/v1/models/<name:path>", endpoint=models.change, scope=Scope.ADMIN),
-    Route(
-        method="GET",
-        path="/health/live",
-        endpoint=health.live,
-        scope=Scope.OPEN,
-        while_draining=True,
-    ),
-    Route(
-        method="GET",
-        path="/health/ready",
-        endpoint=health.ready,
-        scope=Scope.OPEN,
-        while_draining=True,
-    ),
-    Route(method="GET", path="/health", endpoint=health.report, while_draining=True),
-    Route(method="GET", path="/metrics", endpoint=health.metrics, while_draining=True),
-)
 
 _serial = itertools.count()
 
@@ -97,6 +44,7 @@ def create_app(settings: ServerSettings, catalogue: Catalogue) -> Sanic[Any, Any
         metrics=metrics.Metrics(catalogue),
         keyring=Keyring(settings),
         responses=ResponseStore.of(settings),
+        routes=ROUTES,
     )
     app.ctx.front = front
     for route in ROUTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 
@@ -16,14 +17,18 @@ from jarvis_core.http.auth import Keyring, Scope
 from jarvis_core.http.body import discard
 from jarvis_core.http.exchange import Exchange, Exchanges, close_after
 from jarvis_core.http.metrics import Metrics
+from jarvis_core.http.openai.parameter_table import ParameterTable
 from jarvis_core.http.openai.responses.store import ResponseStore
 from jarvis_core.http.quota import Quotas
+from jarvis_core.http.responses import JSON
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.lease import Lease
 from jarvis_core.models.turns import NOBODY, Claim
 from jarvis_core.settings import ServerSettings
 
 _log = structlog.stdlib.get_logger("jarvis.request")
+
+_PATH_PARAMETER = re.compile(r"<(\w+)(?::\w+)?>")
 
 UNKNOWN = "unknown"
 """Route of a request whose path or method is not served."""
@@ -39,6 +44,7 @@ class Front:
         metrics: What it counts.
         keyring: Who may do what.
         responses: Answers that are kept.
+        routes: Every path and method of the API.
         exchanges: What is being answered.
         quotas: What keys have used.
     """
@@ -48,6 +54,7 @@ class Front:
     metrics: Metrics
     keyring: Keyring
     responses: ResponseStore
+    routes: tuple[Route, ...]
     exchanges: Exchanges = field(factory=Exchanges)
     quotas: Quotas = field(factory=Quotas)
 
@@ -180,7 +187,7 @@ def _method(request: Request) -> str:
 Endpoint = Callable[..., Awaitable[BaseHTTPResponse | None]]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Route:
     """One path and method of the API.
 
@@ -191,6 +198,11 @@ class Route:
         scope: What a key must be allowed to do.
         while_draining: Whether it is answered while the server ends.
         error_body: Writes an error as the route's clients expect it.
+        body: Shape of the JSON object that it takes.
+        parameters: What becomes of each field of that.
+        task: What a model must be able to do; empty where every model can.
+        media: Types of what it answers, the whole answer's first.
+        documented_at: Paths as OpenAPI writes them, where they are not one for ``path``.
     """
 
     method: str
@@ -199,8 +211,18 @@ class Route:
     scope: Scope = Scope.USER
     while_draining: bool = False
     error_body: Callable[[JarvisError], bytes] = errors.body
+    body: type | None = None
+    parameters: ParameterTable | None = None
+    task: str = ""
+    media: tuple[str, ...] = (JSON,)
+    documented_at: tuple[str, ...] = ()
 
     @property
     def metered(self) -> bool:
         """Whether its requests count against the limits of a key."""
         return self.method == "POST" and self.scope is Scope.USER
+
+    @property
+    def documented(self) -> tuple[str, ...]:
+        """Its paths as OpenAPI writes them: ``/v1/models/{name}``."""
+        return self.documented_at or (_PATH_PARAMETER.sub(r"{\1}", self.path),)

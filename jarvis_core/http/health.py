@@ -21,7 +21,7 @@ async def ready(front: Front, exchange: Exchange) -> Response:
 
 
 async def report(front: Front, exchange: Exchange) -> Response:
-    """The same with every model's state."""
+    """Whether the server is ready, with every model's state."""
     models = {
         status.name: {
             "state": status.state.value,

@@ -26,11 +26,12 @@ async def retrieve(front: Front, exchange: Exchange, name: str) -> Response:
     """One model or adapter, by name or alias; names may hold slashes."""
     name = unquote(name)
     status = front.catalogue.status(name)
-    return json(_adapter(status, name) if name in status.adapters else _model(status))
+    shown = _adapter(status, name) if name in status.adapters else _model(status)
+    return json(shown | _endpoints(front, status))
 
 
 async def change(front: Front, exchange: Exchange, name: str) -> Response:
-    """Load or unload a model: the path ends in ``/load`` or ``/unload``."""
+    """Load or unload a model, whichever the path ends in."""
     model, _, action = name.rpartition("/")
     model = unquote(model)
     if model and action == "load":
@@ -86,3 +87,17 @@ def _model(status: ModelStatus) -> dict[str, Any]:
 def _adapter(status: ModelStatus, adapter: str) -> dict[str, Any]:
     """A LoRA adapter: a model of its own to clients, whose parent does the work."""
     return {**_model(status), "id": adapter, "parent": status.name, "aliases": ()}
+
+
+def _endpoints(front: Front, status: ModelStatus) -> dict[str, Any]:
+    """What becomes of every known parameter, at each endpoint that a loaded model can serve."""
+    if status.info is None:
+        return {}
+    capabilities = status.info.capabilities
+    return {
+        "endpoints": {
+            route.path: route.parameters.outcomes(capabilities)
+            for route in front.routes
+            if route.parameters is not None and (not route.task or route.task in capabilities.tasks)
+        }
+    }

@@ -9,8 +9,8 @@ import pytest
 
 from jarvis_core.errors import InvalidApiKey, PermissionDenied
 from jarvis_core.http import protocol
-from jarvis_core.http.app import ROUTES
 from jarvis_core.http.auth import Keyring, Scope
+from jarvis_core.http.routes import ROUTES
 from jarvis_core.models.turns import Claim
 from jarvis_core.settings import ServerSettings
 
@@ -136,12 +136,12 @@ def _paths() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}])
-async def test_every_route_but_live_and_ready_needs_a_key(serve: Any, headers: Any) -> None:
+async def test_every_route_but_live_ready_and_the_page_needs_a_key(serve: Any, headers: Any) -> None:
     """S-01."""
     served = await serve(**KEYS)
     for method, path in _paths():
         answer = await served.client.request(method, path, headers=headers)
-        if path in ("/health/live", "/health/ready"):
+        if path in ("/health/live", "/health/ready", "/docs"):
             assert answer.status_code == 200
             continue
         assert answer.status_code == 401, path

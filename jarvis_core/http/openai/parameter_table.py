@@ -131,6 +131,16 @@ class ParameterTable(Mapping[str, Parameter]):
             and (row.treatment is not Treatment.CONSTRAINT or row.needs or capabilities.constraints)
         ]
 
+    def outcomes(self, capabilities: Capabilities) -> dict[str, list[str]]:
+        """Names by what becomes of them with such a model, if they are not neutral."""
+        honoured = self.honoured(capabilities)
+        idle = [r.name for r in self._rows.values() if r.treatment is Treatment.NO_EFFECT]
+        return {
+            "honoured": honoured,
+            "without_effect": idle,
+            "refused": [name for name in self._rows if name not in (*honoured, *idle)],
+        }
+
     def sorted_out(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         """The known names that have an effect, and those that have none by nature."""
         known = [self._rows[name] for name in names if name in self._rows]

@@ -1,0 +1,107 @@
+"""GET /docs: the API on one page, without scripts and without anything from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from jarvis_core.http.exchange import Exchange
+from jarvis_core.http.front import Front, Route
+from jarvis_core.http.openapi import document
+from jarvis_core.http.responses import JSON, Response
+
+_KEYS = {"key": "needs a key", "admin_key": "needs an admin key"}
+
+
+async def show(front: Front, exchange: Exchange) -> Response:
+    """This API as a page for people."""
+    return Response(
+        page(front.routes),
+        content_type="text/html; charset=utf-8",
+        headers={
+            "content-security-policy": f"default-src 'none'; style-src '{_style_hash()}'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "referrer-policy": "no-referrer",
+            "x-content-type-options": "nosniff",
+        },
+    )
+
+
+@cache
+def page(routes: Sequence[Route]) -> str:
+    """The page for some routes: what their OpenAPI document says."""
+    return "\n".join(_lines(document(routes)))
+
+
+@cache
+def _style() -> str:
+    return files(__package__).joinpath("docs.css").read_text(encoding="utf-8")
+
+
+def _style_hash() -> str:
+    digest = hashlib.sha256(_style().encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _lines(api: Mapping[str, Any]) -> Iterator[str]:
+    info = api["info"]
+    yield "<!doctype html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{escape(info['title'])}: the API</title><style>{_style()}</style></head><body>"
+    yield f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
+    yield f"<p>{escape(info['description'])}</p>"
+    yield '<p>For programs: <a href="openapi.json"><code>/openapi.json</code></a>.</p><main>'
+    tag = ""
+    for path, operations in api["paths"].items():
+        for method, operation in operations.items():
+            if operation["tags"][0] != tag:
+                tag = operation["tags"][0]
+                yield f"<h2>{escape(tag)}</h2>"
+            yield from _operation(method, path, operation, api["components"]["schemas"])
+    yield "</main></body></html>"
+
+
+def _operation(
+    method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]
+) -> Iterator[str]:
+    keys = [_KEYS[name] for needed in operation["security"] for name in needed]
+    yield f'<details><summary><span class="method">{escape(method.upper())}</span>'
+    yield f'<code>{escape(path)}</code> <span class="key">{", ".join(keys)}</span></summary>'
+    yield f"<p>{escape(operation['summary'])}</p>"
+    if "requestBody" in operation:
+        schema = operation["requestBody"]["content"][JSON]["schema"]
+        yield from _fields(schemas[_name(schema)])
+    yield "</details>"
+
+
+def _fields(shape: Mapping[str, Any]) -> Iterator[str]:
+    yield "<table><thead><tr><th>field<th>type<th>what becomes of it</thead><tbody>"
+    for name, schema in shape["properties"].items():
+        needed = " <b>needed</b>" if name in shape["required"] else ""
+        yield f"<tr><td><code>{escape(name)}</code>{needed}<td>{escape(_type(schema))}"
+        yield f"<td>{escape(schema.get('description', ''))}"
+    yield "</tbody></table>"
+
+
+def _name(reference: Mapping[str, Any]) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        return _name(schema)
+    if "anyOf" in schema:
+        found = dict.fromkeys(_type(member) for member in schema["anyOf"])
+        return " or ".join(name for name in found if name != "null")
+    if "enum" in schema:
+        return ", ".join(value for value in schema["enum"] if value is not None)
+    kinds = schema.get("type", "anything")
+    kind = kinds if isinstance(kinds, str) else kinds[0]
+    return f"list of {_type(schema['items'])}" if kind == "array" else str(kind)
