@@ -76,9 +76,14 @@ def unenforced(schema: Any) -> Iterator[Fault]:
                     yield Fault((*path, key), "is not enforced")
 
 
-def relaxed(schema: Any) -> Any:
-    """The schema without what is not enforced; every valid value is valid for it too."""
-    return _without(schema, strict=False)
+def fitted(schema: Any, *, strict: bool = False) -> Any:
+    """The schema as engines take it: every valid value is valid for it too.
+
+    Args:
+        schema: The schema.
+        strict: Whether an engine has to refuse what it does not enforce; else that is left out.
+    """
+    return _without(schema, strict=strict)
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,9 +102,9 @@ def arguments_schema(parameters: Mapping[str, Any], *, strict: bool = False) -> 
 
     Args:
         parameters: The schema of a tool.
-        strict: Whether an engine has to refuse what it does not enforce; else that is left out.
+        strict: As in ``fitted``.
     """
-    return closed({**_without(dict(parameters), strict=strict), "type": "object"})
+    return closed({**fitted(dict(parameters), strict=strict), "type": "object"})
 
 
 def compact(schema: Mapping[str, Any], item: str = ", ", key: str = ": ") -> str:

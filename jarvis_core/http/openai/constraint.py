@@ -16,13 +16,15 @@ from jarvis_core.http.openai.wire import (
     JsonSchemaFormatBody,
     StructuredOutputsBody,
 )
+from jarvis_core.json_schema import faults, fitted, unenforced
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import Constraint, ModelInfo
 
 MAX_DEPTH = 32
 """Levels of objects and arrays in a schema or a tool."""
 
-_ANY_OBJECT = Constraint(kind="json_schema", value='{"type":"object"}')
+ANY_OBJECT = Constraint(kind="json_schema", value='{"type":"object"}')
+"""Any JSON object."""
 
 _OPAQUE = frozenset({"const", "default", "enum", "examples"})
 """Keys of a schema whose values are data."""
@@ -34,19 +36,14 @@ def wanted(body: GenerationBody, settings: ServerSettings) -> tuple[str, Constra
     Raises:
         RequestError: It asks for two, for an empty one, or for one over the limits.
     """
-    found = list(_all(body))
+    found = list(_all(body, settings))
     if not found:
         return None
     if len(found) > 1:
         names = " and ".join(name for name, _ in found[:2])
         raise RequestError(f"{names} cannot both be given", param=found[1][0])
     name, constraint = found[0]
-    if len(constraint.value.encode()) > settings.max_schema_bytes:
-        raise RequestError(
-            f"{name} is over the limit of {settings.max_schema_bytes} bytes", param=name
-        )
-    if constraint.kind == "json_schema":
-        check_schema(orjson.loads(constraint.value), name)
+    _check_size(constraint.value, name, settings)
     return name, constraint
 
 
@@ -75,18 +72,27 @@ def refuse_what_cannot_be(name: str, constraint: Constraint, model: ModelInfo) -
         raise unsupported(name, model, f"the engine does not enforce {constraint.kind}")
 
 
-def _all(body: GenerationBody) -> Iterator[tuple[str, Constraint]]:
+def _check_size(value: str, name: str, settings: ServerSettings) -> None:
+    if len(value.encode()) > settings.max_schema_bytes:
+        raise RequestError(
+            f"{name} is over the limit of {settings.max_schema_bytes} bytes", param=name
+        )
+
+
+def _all(body: GenerationBody, settings: ServerSettings) -> Iterator[tuple[str, Constraint]]:
     match body.response_format:
         case JsonObjectFormatBody():
-            yield "response_format", _ANY_OBJECT
+            yield "response_format", ANY_OBJECT
         case JsonSchemaFormatBody(json_schema=named):
-            yield "response_format", _schema(named.schema, "response_format.json_schema.schema")
+            path = "response_format.json_schema.schema"
+            made = of_schema(named.schema, path, settings, strict=bool(named.strict))
+            yield "response_format", made
     outputs = body.structured_outputs or StructuredOutputsBody()
     if outputs.json_object:
-        yield "structured_outputs.json_object", _ANY_OBJECT
+        yield "structured_outputs.json_object", ANY_OBJECT
     for prefix, source in (("structured_outputs.", outputs), ("guided_", body)):
         if (schema := getattr(source, _field(prefix, "json"))) is not None:
-            yield prefix + "json", _schema(schema, prefix + "json")
+            yield prefix + "json", of_schema(schema, prefix + "json", settings, strict=True)
         if (regex := getattr(source, _field(prefix, "regex"))) is not None:
             yield prefix + "regex", Constraint(kind="regex", value=regex)
         if (choice := getattr(source, _field(prefix, "choice"))) is not None:
@@ -99,7 +105,32 @@ def _field(prefix: str, name: str) -> str:
     return prefix + name if prefix == "guided_" else name
 
 
-def _schema(schema: Mapping[str, Any] | str, param: str) -> Constraint:
+def of_schema(
+    schema: Mapping[str, Any] | str, param: str, settings: ServerSettings, *, strict: bool
+) -> Constraint:
+    """What an answer must obey that a schema describes.
+
+    Args:
+        schema: The schema, or its JSON text.
+        param: The parameter that brought it, for errors.
+        settings: The server's limits.
+        strict: Whether what cannot be enforced is refused.
+
+    Raises:
+        RequestError: It is no schema, or over the limits.
+        UnsupportedParameter: It is strict, and something of it is not enforced.
+    """
+    """The constraint of a JSON schema that a client sent.
+
+    Args:
+        schema: The schema, perhaps as text.
+        param: Where it is, for errors.
+        settings: The server's limits.
+        strict: Whether what cannot be enforced is refused; else it is left out.
+
+    Raises:
+        RequestError: ``param`` is the path of the fault.
+    """
     if isinstance(schema, str):
         try:
             schema = orjson.loads(schema)
@@ -107,20 +138,41 @@ def _schema(schema: Mapping[str, Any] | str, param: str) -> Constraint:
             raise RequestError(f"{param} is not valid JSON", param=param) from None
         if not isinstance(schema, dict):
             raise RequestError(f"{param} must be a JSON schema", param=param)
-    return Constraint(kind="json_schema", value=_dump(schema))
+    _check_size(_dump(schema), param, settings)
+    check_schema(schema, param, strict=strict)
+    return Constraint(kind="json_schema", value=_dump(fitted(schema, strict=strict)))
 
 
 def _dump(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def check_schema(schema: Any, param: str) -> None:
+def check_depth(schema: Any, param: str) -> None:
     """Refuse a schema that is too deep or that refers to something outside of itself.
 
     Raises:
         RequestError: ``param`` is the path of the fault.
     """
     _check_level(schema, (param,), is_data=False)
+
+
+def check_schema(schema: Any, param: str, *, strict: bool) -> None:
+    """Refuse what is no schema, and if it is strict what of it is not enforced.
+
+    Raises:
+        RequestError: ``param`` is the path of the fault.
+    """
+    check_depth(schema, param)
+    for fault in faults(schema):
+        at = _joined((param, *fault.path))
+        raise RequestError(f"{at} {fault.reason}", param=at)
+    if not strict:
+        return
+    for fault in unenforced(schema):
+        at = _joined((param, *fault.path))
+        raise UnsupportedParameter(
+            f"{at} {fault.reason}: leave it out, or leave strict out", param=at
+        )
 
 
 def _check_level(value: Any, path: tuple[str | int, ...], *, is_data: bool) -> None:

@@ -99,7 +99,23 @@ def check_tools(
                 f"tools[{i}] is over the limit of {settings.max_schema_bytes} bytes",
                 param=f"tools[{i}]",
             )
-        constraint.check_schema(spec, f"tools[{i}]")
+        constraint.check_depth(spec, f"tools[{i}]")
+        holder = name_at.rpartition(".")[0]
+        function = spec[holder] if holder else spec
+        _check_parameters(function, ".".join(filter(None, (f"tools[{i}]", holder))))
+
+
+def _check_parameters(function: Mapping[str, Any], path: str) -> None:
+    parameters = function.get("parameters")
+    if parameters is None:
+        return
+    at = f"{path}.parameters"
+    constraint.check_schema(parameters, at, strict=bool(function.get("strict")))
+    types = parameters.get("type", "object")
+    if types != "object" and "object" not in items(types):
+        raise RequestError(
+            f"{at}.type must be 'object': arguments are an object", param=f"{at}.type"
+        )
 
 
 def check_can_call(

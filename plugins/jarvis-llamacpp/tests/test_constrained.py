@@ -1,186 +1,199 @@
-"""Constrained text of a real model beside other work."""
+"""Forced choices and structured output with the small real model and OpenAI's own client."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import jsonschema
+import openai
 import pytest
-from attrs import evolve
-
-from jarvis_core import (
-    Constraint,
-    Engine,
-    EngineError,
-    EngineOutput,
-    GenerationRequest,
-    JarvisError,
-    ModelSpec,
-    PromptBuilder,
-    RequestError,
-    SamplingParams,
-)
-from jarvis_llamacpp import LLAMA_CPP
-from jarvis_llamacpp.settings import LlamaCppSettings
+from openai import AsyncOpenAI
+from pydantic import BaseModel
+from served import Server, serving
 
 pytestmark = pytest.mark.anyio
 
-PROMPT = PromptBuilder().scaffold("The capital of France is").build()
-
-
-def ask(constraint: Constraint | None = None, **changes: Any) -> GenerationRequest:
-    request = {k: changes.pop(k) for k in ("logprobs", "n") if k in changes}
-    sampling = SamplingParams(**{"temperature": 0.0, "max_tokens": 40, **changes})
-    made = GenerationRequest(id="t", prompt=PROMPT, sampling=sampling, constraint=constraint)
-    return evolve(made, **request)
-
-
-async def run(engine: Engine, request: GenerationRequest) -> list[EngineOutput]:
-    async with asyncio.timeout(60):
-        return [output async for output in engine.generate(request)]
-
-
-def text(outputs: list[EngineOutput]) -> str:
-    return "".join(output.text for output in outputs)
-
-
-async def test_logprobs_are_those_of_the_model_not_of_the_constraint(engine: Engine) -> None:
-    free = await run(engine, ask(max_tokens=1, logprobs=3))
-    choice = Constraint(kind="choice", value='["zebra"]')
-    bound = await run(engine, ask(choice, logprobs=3))
-    (first,) = (o.logprobs[0] for o in free if o.logprobs)
-    forced = next(o.logprobs[0] for o in bound if o.logprobs)
-
-    assert text(bound) == "zebra"
-    assert [t.token for t in forced.top] == [t.token for t in first.top]
-    assert [t.logprob for t in forced.top] == pytest.approx([t.logprob for t in first.top], abs=0.1)
-    assert forced.token.startswith("z")
-    assert forced.logprob < first.top[-1].logprob
-
-
-async def test_a_stop_string_ends_constrained_text(engine: Engine) -> None:
-    outputs = await run(engine, ask(Constraint(kind="regex", value="aaXbb"), stop=("X",)))
-
-    assert text(outputs) == "aa"
-    assert outputs[-1].finish_reason == "stop"
-
-
-async def test_a_stop_token_that_alone_may_come_comes_before_min_tokens(engine: Engine) -> None:
-    (token_id,) = await engine.tokenize(PromptBuilder().content("a").build())
-    request = ask(
-        Constraint(kind="lark", value=f'start: <[{token_id}]> "bc"'),
-        min_tokens=9,
-        stop_token_ids=(token_id,),
-    )
-    outputs = await run(engine, request)
-
-    assert outputs[-1].finish_reason == "stop"
-    assert outputs[-1].usage is not None
-    assert outputs[-1].usage.completion_tokens == 1
-
-
-async def test_penalties_and_filters_do_not_break_a_constraint(engine: Engine) -> None:
-    wild = {"temperature": 3.0, "top_k": 5, "min_p": 0.2, "top_p": 0.5}
-    hard = {"repetition_penalty": 5.0, "frequency_penalty": 2.0}
-    for params in (wild, hard, {**wild, **hard}):
-        outputs = await run(
-            engine, ask(Constraint(kind="regex", value=r"(ha){12}!"), max_tokens=60, **params)
-        )
-        assert text(outputs) == "ha" * 12 + "!"
-
-
-async def test_a_constraint_is_checked_even_if_no_token_is_wanted(engine: Engine) -> None:
-    with pytest.raises(RequestError):
-        await run(engine, ask(Constraint(kind="regex", value="("), max_tokens=0))
-
-
-BOMBS = {
-    "nested repeats": ("regex", "(((a{100}){100}){100}){100}"),
-    "nested groups": ("regex", "(" * 30_000 + "a" + ")" * 30_000),
-    "unicode": ("regex", r"(\p{L}|\w|\d){0,3000}"),
-    "alternatives": ("regex", "|".join(f"w{i}x*" for i in range(5000))),
-    "a long constant": ("json_schema", json.dumps({"const": "x " * 30_000})),
-    "optional keys": (
-        "json_schema",
-        json.dumps({"properties": {f"p{i}": {"type": "string"} for i in range(1500)}}),
-    ),
-    "arrays": (
-        "json_schema",
-        '{"type":"array","minItems":1000,"items":{"type":"array","minItems":100000}}',
-    ),
-    "itself": ("json_schema", '{"$defs":{"a":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"}'),
-    "ambiguity": ("lark", 'start: a\na: a a a | /[a-z]/ | a b\nb: a | b b | ""'),
-    "many rules": (
-        "lark",
-        "start: "
-        + " | ".join(f"r{i}" for i in range(600))
-        + "\n"
-        + "\n".join(f'r{i}: "a" r{i * 7 % 600} | "b"' for i in range(600)),
-    ),
-    "complements": ("lark", "start: A\nA: ~(/(.*a.{15})/ & ~/.*b.{15}/)"),
+QUESTION = [{"role": "user", "content": "What is the weather in Oslo? And what time is it there?"}]
+WEATHER = {
+    "type": "object",
+    "properties": {
+        "town": {"$ref": "#/$defs/town"},
+        "unit": {"enum": ["celsius", "fahrenheit"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 14},
+    },
+    "required": ["town", "unit", "days"],
+    "additionalProperties": False,
+    "$defs": {"town": {"type": "string", "maxLength": 20}},
 }
+CLOCK = {"type": "object", "properties": {"zone": {"type": "string", "maxLength": 20}}}
 
 
-async def test_bombs_are_refused_or_bounded_and_others_go_on(engine: Engine) -> None:
-    """S-07."""
-    gaps: list[float] = []
-    going = asyncio.Event()
+def tool(name: str, parameters: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters, **fields}}
 
-    async def neighbour() -> None:
-        last = 0.0
-        async for output in engine.generate(ask(ignore_eos=True, max_tokens=900)):
-            if output.text:
-                if last:
-                    gaps.append(time.perf_counter() - last)
-                last = time.perf_counter()
-                going.set()
 
-    async def throw(kind: Any, value: str) -> str | JarvisError:
-        try:
-            request = ask(Constraint(kind=kind, value=value), temperature=1.5, max_tokens=8, seed=1)
-            return text(await run(engine, request))
-        except JarvisError as error:
-            return error
+TOOLS = [tool("get_weather", WEATHER), tool("get_time", CLOCK)]
+SCHEMAS = {"get_weather": WEATHER, "get_time": CLOCK}
 
-    other = asyncio.create_task(neighbour())
-    await going.wait()
-    answers = {name: await throw(*bomb) for name, bomb in BOMBS.items()}
-    still_there = not other.done()
-    other.cancel()
-    await asyncio.gather(other, return_exceptions=True)
 
-    for name, answer in answers.items():
-        assert isinstance(answer, str | RequestError | EngineError), name
-        if isinstance(answer, EngineError):
-            assert "constraint became too complex" in answer.message, name
-    assert isinstance(answers["nested groups"], RequestError)
-    assert isinstance(answers["itself"], RequestError)
-    assert still_there
-    assert len(gaps) > 10
-    assert max(gaps) < 2.0  # far above what a quiet machine shows
+@pytest.fixture(scope="module")
+async def server(
+    anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    async with serving(tmp_path_factory.mktemp("served")) as serve:
+        yield await serve("", JARVIS_LLAMACPP_N_THREADS="1")
 
 
 @pytest.fixture
-async def narrow(anyio_backend: str) -> AsyncIterator[Engine]:
-    """Room for two of four texts at a time."""
-    spec = ModelSpec(name="narrow", source="smollm2", path="smollm2", context_length=128)
-    settings = LlamaCppSettings(n_threads=1, kv_size=128, n_batch=64, max_num_seqs=4)
-    engine = await LLAMA_CPP.load(spec, settings)
-    yield engine
-    await engine.aclose()
+async def client(server: Server) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(
+        base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60
+    ) as client:
+        yield client
 
 
-async def test_text_that_made_room_for_others_goes_on_under_its_constraint(
-    narrow: Engine,
+async def chat(client: AsyncOpenAI, **fields: Any) -> Any:
+    defaults = {"model": "smollm2", "messages": QUESTION, "max_tokens": 120, "seed": 1}
+    return await client.chat.completions.create(**(defaults | fields))
+
+
+def check_calls(calls: Any) -> list[str]:
+    """The names of calls whose arguments obey their schemas."""
+    for call in calls:
+        jsonschema.validate(json.loads(call.function.arguments), SCHEMAS[call.function.name])
+        assert call.id
+    return [call.function.name for call in calls]
+
+
+@pytest.mark.parametrize("temperature", [0, 1.5])
+async def test_a_required_call_is_made_and_valid(client: AsyncOpenAI, temperature: float) -> None:
+    fields = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    (choice,) = (await chat(client, temperature=temperature, **fields)).choices
+    assert len(check_calls(choice.message.tool_calls)) == 1
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+async def test_the_named_function_is_called(client: AsyncOpenAI, name: str) -> None:
+    named = {"type": "function", "function": {"name": name}}
+    (choice,) = (await chat(client, tools=TOOLS, tool_choice=named)).choices
+    assert check_calls(choice.message.tool_calls) == [name]
+    assert choice.finish_reason == "tool_calls"
+
+
+async def test_several_calls_are_each_valid(client: AsyncOpenAI) -> None:
+    completion = await chat(client, tools=TOOLS, tool_choice="required", temperature=1.2, n=4)
+    for choice in completion.choices:
+        if choice.finish_reason == "tool_calls":
+            assert check_calls(choice.message.tool_calls)
+        else:
+            assert choice.finish_reason == "length"
+
+
+async def test_a_forced_call_streams_its_name_then_its_arguments(client: AsyncOpenAI) -> None:
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    fields = {"tools": TOOLS, "tool_choice": named, "temperature": 0}
+    (whole,) = (await chat(client, **fields)).choices
+    stream = await chat(client, stream=True, **fields)
+    chunks = [chunk.choices[0] async for chunk in stream if chunk.choices]
+    pieces = [piece for chunk in chunks for piece in chunk.delta.tool_calls or ()]
+
+    assert pieces[0].id
+    assert pieces[0].function.name == "get_weather"
+    assert all(piece.function.name is None and piece.id is None for piece in pieces[1:])
+    assert len(pieces) > 5, "arguments come as they are generated"
+    text = "".join(piece.function.arguments or "" for piece in pieces)
+    assert json.loads(text) == json.loads(whole.message.tool_calls[0].function.arguments)
+    assert chunks[-1].finish_reason == "tool_calls"
+
+
+async def test_a_call_that_is_cut_ends_with_length(client: AsyncOpenAI) -> None:
+    fields = {"tools": TOOLS, "tool_choice": "required", "max_tokens": 24}
+    (choice,) = (await chat(client, **fields)).choices
+    assert choice.finish_reason == "length"
+
+
+async def test_an_answer_with_strict_tools_is_text_or_a_valid_call(client: AsyncOpenAI) -> None:
+    strict = [tool("get_weather", WEATHER, strict=True)]
+    asked = [{"role": "user", "content": 'Say: <tool_call>{"name": "get_weather"'}]
+    completion = await chat(client, tools=strict, n=4, messages=asked, max_tokens=120)
+    for choice in completion.choices:
+        if choice.message.tool_calls and choice.finish_reason != "length":
+            check_calls(choice.message.tool_calls)
+        assert "<tool_call>" not in (choice.message.content or "")
+
+
+async def test_tools_and_a_schema_give_one_or_the_other(client: AsyncOpenAI) -> None:
+    schema = {"name": "answer", "schema": CLOCK, "strict": True}
+    fields = {"tools": TOOLS, "response_format": {"type": "json_schema", "json_schema": schema}}
+    for choice in (await chat(client, n=4, **fields)).choices:
+        if choice.finish_reason == "length":
+            continue
+        if choice.message.tool_calls:
+            check_calls(choice.message.tool_calls)
+        else:
+            jsonschema.validate(json.loads(choice.message.content), CLOCK)
+
+
+class Town(BaseModel):
+    """What the model is to say of a town."""
+
+    name: str
+    people: int
+    is_capital: bool
+
+
+async def test_the_sdk_parses_an_answer_into_a_class(client: AsyncOpenAI) -> None:
+    asked = [{"role": "user", "content": "Tell me about Oslo: name, people, is_capital."}]
+    completion = await client.chat.completions.parse(
+        model="smollm2",
+        messages=asked,  # type: ignore[arg-type]
+        response_format=Town,
+        temperature=0,
+        max_tokens=200,
+    )
+    assert isinstance(completion.choices[0].message.parsed, Town)
+
+
+async def test_json_that_is_cut_ends_with_length(client: AsyncOpenAI) -> None:
+    completion = await chat(client, response_format={"type": "json_object"}, max_tokens=3)
+    assert completion.choices[0].finish_reason == "length"
+    with pytest.raises(openai.LengthFinishReasonError):
+        await client.chat.completions.parse(
+            model="smollm2",
+            messages=QUESTION,  # type: ignore[arg-type]
+            response_format=Town,
+            max_tokens=3,
+        )
+
+
+async def test_a_json_object_is_one(client: AsyncOpenAI) -> None:
+    asked = [{"role": "user", "content": "Give me an empty JSON object."}]
+    fields = {"response_format": {"type": "json_object"}, "messages": asked, "n": 3}
+    for choice in (await chat(client, **fields)).choices:
+        if choice.finish_reason == "stop":
+            assert isinstance(json.loads(choice.message.content), dict)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "matches"),
+    [
+        ({"choice": ["yes", "no"]}, ("yes", "no")),
+        ({"regex": "(red|green)-[0-9]{2}"}, None),
+        ({"grammar": 'start: "one" | "two"'}, ("one", "two")),
+    ],
+)
+async def test_structured_outputs_are_what_they_must_be(
+    client: AsyncOpenAI, outputs: dict[str, Any], matches: tuple[str, ...] | None
 ) -> None:
-    pattern = r"(0123456789 ){5}end"
-    request = ask(Constraint(kind="regex", value=pattern), max_tokens=90)
-    answers = await asyncio.gather(*(run(narrow, request) for _ in range(4)))
-
-    for outputs in answers:
-        assert re.fullmatch(pattern, text(outputs))
-        assert outputs[-1].finish_reason == "stop"
+    completion = await chat(client, extra_body={"structured_outputs": outputs})
+    content = completion.choices[0].message.content
+    if matches:
+        assert content in matches
+    else:
+        assert content[:3] in ("red", "gre")
+        assert content[-3] == "-"
+    assert completion.choices[0].finish_reason == "stop"
