@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count, pairwise
 from typing import Any
 
@@ -90,8 +90,8 @@ class Grammar:
 
     def until(self, text: str) -> str:
         """Any text up to and with the first occurrence of this one."""
-        if text in self._tokens:
-            return f"{self.regex('(?s:.*)')} {self._tokens[text]}"
+        if any(text.startswith(token) for token in self._tokens):
+            return f"{self.any_text()} {self.text(text)}"
         return self.rule("until", _regex(f"(?s:.*){re.escape(text)}"), lazy=True)
 
     def any_text(self) -> str:
@@ -146,10 +146,13 @@ class CallArguments:
     Attributes:
         item: What the model's publisher prints between members and items.
         key: What it prints between key and value.
+        write: For arguments that are no JSON: gives their expression. ``CallSyntax.scan`` cannot
+            read them.
     """
 
     item: str = ", "
     key: str = ": "
+    write: Callable[[Grammar, Tool], str] | None = None
 
 
 @frozen
@@ -337,6 +340,8 @@ def _expression(piece: Piece, grammar: Grammar, tool: Tool) -> str:
             return grammar.text(piece)
         case CallName():
             return grammar.text(tool.name)
+        case CallArguments(write=write) if write is not None:
+            return write(grammar, tool)
         case CallArguments(item=item, key=key):
             schema = arguments_schema(tool.parameters, strict=tool.strict)
             return grammar.json(schema, item=item, key=key)

@@ -103,7 +103,7 @@ def models_like(model: ModelInfo, written: str) -> Iterator[ModelInfo]:
         model: What else they are.
         written: An answer; ``<this>``, ``<|this|>`` and ``[THIS]`` are marks.
     """
-    marks = tuple(dict.fromkeys(re.findall(r"<[^<>\s\"]+>|\[[A-Z_]+\]", written)))
+    marks = tuple(dict.fromkeys(re.findall(r"<\|\"\|>|<[^<>\s\"]+>|\[[A-Z_]+\]", written)))
     yield evolve(model, control_tokens=())
     if marks:
         ids = tuple(range(len(marks)))

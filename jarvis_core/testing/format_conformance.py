@@ -66,6 +66,8 @@ class ChatFormatConformance:
     Attributes:
         model: The model that the format is tried with. Its control tokens are those that no text
             of a user may turn into.
+        ends: Texts that end something where a constraint allows any text, as a mark behind strings:
+            answers under a constraint are made up at random, and hit upon none.
         raw_answers: Raw answers in the format's own syntax, to be cut in every way.
         render_goldens: Golden cases of prompts, see ``jarvis_core.testing.goldens``.
         parse_goldens: Golden cases of answers.
@@ -79,6 +81,7 @@ class ChatFormatConformance:
         capabilities=Capabilities(),
         control_tokens=CONTROL_TOKENS,
     )
+    ends: ClassVar[Sequence[str]] = ()
     raw_answers: ClassVar[Sequence[str]] = ()
     render_goldens: ClassVar[Sequence[Case]] = ()
     parse_goldens: ClassVar[Sequence[Case]] = ()
@@ -234,7 +237,7 @@ class ChatFormatConformance:
             constraint = compose_constraint(request, chat_format, context, prompt)
         except UnsupportedParameter:
             return None, ()
-        return constraint, (syntax.opening, syntax.closing)
+        return constraint, (syntax.opening, syntax.closing, *self.ends)
 
     def _contexts(self, chat_format: ChatFormat, request: ChatRequest) -> Iterator[FormatContext]:
         """Contexts in which the marks of a call are text, and in which they are tokens."""
@@ -244,7 +247,7 @@ class ChatFormatConformance:
         syntax = answer_syntax(request, chat_format, plain, chat_format.render(request, plain))
         written = syntax.opening + syntax.closing + syntax.before_content
         if request.tools and (constraint := chat_format.tool_grammar(request, plain)):
-            written += Sampler(constraint, plain.model).sample(random.Random(0))
+            written += Sampler(constraint, plain.model, hints=self.ends).sample(random.Random(0))
         for model in models_like(self.model, written):
             yield evolve(self.context, model=model)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from jarvis_core import (
     ChatRequest,
+    Constraint,
     Delta,
     DeltaParser,
     FormatContext,
@@ -24,8 +26,10 @@ from jarvis_core import (
     SegmentKind,
     Tool,
     ToolCall,
+    ToolChoice,
 )
 from jarvis_core.testing import parse_case
+from jarvis_core.testing.sampling import Sampler
 from jarvis_formats import jarvis_register_chat_formats
 
 FORMATS = {f.name: f for f in jarvis_register_chat_formats()}
@@ -243,7 +247,9 @@ def test_a_call_that_was_printed_is_parsed_back(name: str, call: list[Call]) -> 
         ),
     )
     prompt = render(name, USER, turn, add_generation_prompt=False).text
-    answer = prompt.rpartition("<|turn>model\n" if name == "gemma4" else "<|start|>assistant")[2]
+    before = render(name, USER, add_generation_prompt=False).text
+    before += "<|turn>model\n" if name == "gemma4" else "<|start|>assistant"
+    answer = prompt.removeprefix(before)
     result = parsed(name, [answer.removesuffix("<|tool_response>")])
     back = [(c["name"], json.loads(c["arguments"])) for c in result["tool_calls"]]
     assert back == made
@@ -310,6 +316,24 @@ def test_a_channel_may_follow_without_the_end_of_the_one_before() -> None:
     raw = "<|channel|>analysis<|message|>So.<|channel|>final<|message|>Yes."
     result = parsed("gpt_oss", list(raw))
     assert (result["reasoning"], result["content"]) == ("So.", "Yes.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a <|end|> b", "<|end|>", "a<|end|><|start|>assistant b", "<|channel|>final<|message|>"],
+)
+def test_a_mark_inside_of_an_answer_is_text(text: str) -> None:
+    raw = f"<|channel|>final<|message|>{text} c"
+    assert parsed("gpt_oss", list(raw))["content"] == f"{text} c"
+
+
+def test_after_an_answer_that_is_held_to_a_schema_nothing_follows() -> None:
+    said = "<|end|><|start|>assistant<|channel|>final<|message|>"
+    constraint = Constraint(kind="json_schema", value="{}")
+    parser = parser_of("gpt_oss", tools=(), constraint=constraint)
+    text = "<|channel|>final<|message|>" + said + "<|end|>"
+    deltas = [d for character in text for d in parser.feed(character)]
+    assert "".join(d.content for d in [*deltas, *parser.finish()]) == said
 
 
 def test_what_follows_a_continued_answer_is_content() -> None:
@@ -443,3 +467,72 @@ def test_answers_end_where_the_turn_ends_whatever_the_metadata_says(
     name: str, ends: set[str]
 ) -> None:
     assert ends <= set(render(name, USER).stop)
+
+
+# -- forced calls ------------------------------------------------------------------------------
+
+
+def forced(name: str, schema: dict[str, Any], **function: Any) -> Constraint | None:
+    spec = {"name": "f", "parameters": schema, **function}
+    tool = Tool(spec={"type": "function", "function": spec})
+    info = ModelInfo(name="m", source="/m", engine="fake", context_length=8)
+    request = ChatRequest(
+        model="m", messages=(USER,), tools=(tool,), tool_choice=ToolChoice(mode="required")
+    )
+    context = FormatContext(model=info, now=datetime(2025, 1, 2))
+    return FORMATS[name].tool_grammar(request, context)
+
+
+def samples(constraint: Constraint | None) -> list[str]:
+    assert constraint is not None
+    model = ModelInfo(name="m", source="/m", engine="fake", context_length=8)
+    sampler = Sampler(constraint, model, hints=[MARK])
+    return [sampler.sample(random.Random(seed)) for seed in range(40)]
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "Zoo": {"enum": ["one", "two, three", None]},
+        "at": {"type": ["integer", "null"]},
+        "big": {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "number"}}]},
+        "of it": {"const": {"a": [1, "x"]}},
+        "up": {"$ref": "#/$defs/up"},
+    },
+    "required": ["at", "of it"],
+    "$defs": {"up": {"type": "object", "properties": {"up": {"$ref": "#/$defs/up"}, "on": {}}}},
+}
+
+
+def test_arguments_that_gemma_is_forced_to_write_obey_their_schema() -> None:
+    seen: set[str] = set()
+    for raw in samples(forced("gemma4", SCHEMA)):
+        (made, *_) = parsed("gemma4", [raw])["tool_calls"]
+        arguments = json.loads(made["arguments"])
+        seen |= arguments.keys()
+        assert list(arguments) == sorted(arguments, key=str.lower)
+        assert {"at", "of it"} <= arguments.keys() <= SCHEMA["properties"].keys()
+        assert arguments["of it"] == {"a": [1, "x"]}
+        assert arguments["at"] is None or isinstance(arguments["at"], int)
+        assert arguments.get("Zoo") in ("one", "two, three", None)
+        assert isinstance(arguments.get("big", True), bool | list)
+    assert seen == SCHEMA["properties"].keys()
+
+
+def test_gemma_is_not_held_to_what_its_grammar_cannot_say() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^a"}}}
+    assert forced("gemma4", schema) is not None
+    with pytest.raises(RequestError, match="cannot be held to pattern") as caught:
+        forced("gemma4", schema, strict=True)
+    assert caught.value.param == "tools"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tool_without_parameters_can_be_forced(name: str) -> None:
+    for raw in samples(forced(name, {})):
+        assert parsed(name, [raw])["tool_calls"], raw
+
+
+def test_gpt_oss_is_forced_to_one_call_at_a_time() -> None:
+    for raw in samples(forced("gpt_oss", SCHEMA)):
+        assert raw.count("<|message|>") == 1

@@ -15,6 +15,7 @@ FORMATS = {f.name: f for f in jarvis_register_chat_formats()}
 class TestFormats(ChatFormatConformance):
     """All of them, with answers in the syntax of each family."""
 
+    ends = ('<|"|>',)
     raw_answers = (
         'One\n<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>\n'
         '<tool_call>{"arguments": {"x": "\\u00e9"}, "name": "g"}</tool_call>\ntwo',

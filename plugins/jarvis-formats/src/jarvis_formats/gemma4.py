@@ -11,8 +11,12 @@ import re
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
     Call,
+    CallArguments,
+    CallName,
     CallParser,
+    CallSyntax,
     ChatRequest,
     Constraint,
     Cursor,
@@ -37,12 +41,18 @@ from jarvis_core import (
     text_of,
     thinking_wanted,
 )
+from jarvis_formats.gemma4_grammar import arguments
 from jarvis_formats.gemma4_syntax import print_members, print_text, scan_object
 from jarvis_formats.gemma4_tools import print_tool
 
 FAMILY = "gemma4"
 STOP = ("<turn|>", "<|tool_response>", "<|turn>", "<eos>")
 THOUGHT = "<|channel>thought"
+CALLS = CallSyntax(
+    call=("<|tool_call>call:", CallName(), "{", CallArguments(write=arguments), "}<tool_call|>"),
+    between="",
+    marker="<|tool_call>",
+)
 _NAME = re.compile(r"[^\s{}:<]*")
 
 
@@ -78,8 +88,16 @@ class Gemma4:
         return ReasoningParser(answer, opening=THOUGHT, closing="<channel|>")
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """A call, or several, one right behind the other."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """A thought if the model is told to think, then text, or calls."""
+        if not thinking_wanted(request, default=False) or request.continue_final_message:
+            return AnswerSyntax(calls=CALLS)
+        return AnswerSyntax(opening=f"{THOUGHT}\n", closing="<channel|>", calls=CALLS)
 
 
 FORMATS = (Gemma4(name=FAMILY),)
@@ -111,12 +129,12 @@ def scan_call(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     yield from spaces(cursor)
     yield from literal(cursor, "call:")
     name = yield from run_of(cursor, _NAME)
-    arguments = yield from scan_object(cursor)
+    members = yield from scan_object(cursor)
     yield from spaces(cursor)
     yield from literal(cursor, "<tool_call|>")
     if not name:
         raise Mismatch
-    return [Call(name=name, arguments=arguments)]
+    return [Call(name=name, arguments=members)]
 
 
 # -- turns -------------------------------------------------------------------------------------
@@ -163,10 +181,10 @@ def _turn(out: PromptBuilder, request: ChatRequest, index: int) -> bool:
     for k, call in enumerate(message.tool_calls):
         param = f"messages[{index}].tool_calls[{k}].function.arguments"
         out.scaffold("<|tool_call>call:").content(call.name)
-        arguments = arguments_object(call.arguments, param=param)
-        if not isinstance(arguments, dict):
+        members = arguments_object(call.arguments, param=param)
+        if not isinstance(members, dict):
             raise RequestError("arguments of a tool call must be an object", param=param)
-        print_members(out, arguments)
+        print_members(out, members)
         out.scaffold("<tool_call|>")
     answered = _results(out, request, index)
     out.content(_text(message, index))

@@ -83,6 +83,23 @@ def print_members(
     out.scaffold("}")
 
 
+def written(value: Any) -> str:
+    """A value as a model writes it; null is ``null``."""
+    if isinstance(value, str):
+        return f"{MARK}{value}{MARK}"
+    if isinstance(value, Mapping):
+        members = (f"{bare_key(key)}:{written(item)}" for key, item in in_order(value))
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(map(written, value)) + "]"
+    return tojson(value)
+
+
+def bare_key(key: str) -> str:
+    """A key as a model writes it: in marks only if it could be read as something else."""
+    return key if key and _KEY.fullmatch(key) else f"{MARK}{key}{MARK}"
+
+
 # -- reading -----------------------------------------------------------------------------------
 
 

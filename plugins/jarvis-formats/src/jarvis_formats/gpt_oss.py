@@ -13,6 +13,10 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from jarvis_core import (
+    AnswerSyntax,
+    CallArguments,
+    CallName,
+    CallSyntax,
     ChatRequest,
     Constraint,
     DeltaParser,
@@ -43,6 +47,15 @@ STOP = (
 )
 EFFORTS = ("low", "medium", "high")
 IDENTITY = "You are ChatGPT, a large language model trained by OpenAI."
+THOUGHTS = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
+CALLS = CallSyntax(
+    call=(
+        "<|channel|>commentary to=functions.",
+        CallName(),
+        " <|constrain|>json<|message|>",
+        CallArguments(),
+    ),
+)
 CHANNELS = (
     "# Valid channels: analysis, commentary, final. Channel must be included for every message."
 )
@@ -73,12 +86,28 @@ class GptOss:
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that tells the channels apart, and calls where the request has tools."""
         return HarmonyParser(
-            calls=may_call_tools(request), in_message=request.continue_final_message
+            calls=may_call_tools(request),
+            in_final=request.continue_final_message,
+            only_final=request.constraint is not None,
         )
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: this format cannot force a call."""
-        return None
+        """One call: the template takes no more in a message."""
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """Thoughts, if any, then the answer or a call, each on its channel."""
+        if request.continue_final_message:
+            return AnswerSyntax()
+        opening, closing = THOUGHTS
+        return AnswerSyntax(
+            opening=opening,
+            closing=closing,
+            before_content="<|channel|>final<|message|>",
+            calls=CALLS,
+        )
 
 
 FORMATS = (GptOss(name=FAMILY, aliases=("harmony",)),)

@@ -112,18 +112,22 @@ class HarmonyParser:
     """The ``DeltaParser``.
 
     A call is sent when it is complete. Text without a header is content, and so are a header and a
-    call that are not correctly written.
+    call that are not correctly written. A message on the channel ``final`` ends only where another
+    one or nothing follows: else the text of a mark in it is text.
     """
 
-    def __init__(self, *, calls: bool, in_message: bool = False) -> None:
+    def __init__(self, *, calls: bool, in_final: bool = False, only_final: bool = False) -> None:
         """Parse one answer.
 
         Args:
             calls: Whether a message for a function is a call of it; else it is ordinary text.
-            in_message: Whether the answer begins inside of a message on the channel ``final``.
+            in_final: Whether the answer begins inside of a message on the channel ``final``.
+            only_final: Whether nothing follows a message on that channel.
         """
         self._calls_allowed = calls
-        self._search = MarkerSearch((*ENDS, *STARTS))
+        self._only_final = only_final
+        self._is_last = in_final and only_final
+        self._search = MarkerSearch(ENDS if in_final else (*ENDS, *STARTS))
         self._sink = "content"
         self._gap = ""
         self._raw: list[str] = []
@@ -131,10 +135,11 @@ class HarmonyParser:
         self._cursor = Cursor()
         self._reading: Scan[Header | Call] | None = None
         self._calls = 0
+        self._after_call = False
         self._said = False
         self._out: list[Delta] = []
         self._step = self._in_text
-        if not in_message:
+        if not in_final:
             self._begin("")
 
     def feed(self, text: str) -> Iterable[Delta]:
@@ -176,9 +181,10 @@ class HarmonyParser:
 
     def _at_marker(self, marker: str, rest: str) -> str:
         if marker in ENDS:
-            self._said = True
-            self._sink, self._gap = "content", ""
-            self._step = self._at_edge
+            is_text_still = self._sink == "content" and not self._after_call
+            self._gap = self._gap + marker if is_text_still else ""
+            self._said, self._sink, self._step = True, "content", self._at_edge
+            self._search = MarkerSearch(ENDS if self._is_last else (*ENDS, *STARTS))
         else:
             self._begin(marker)
         return rest
@@ -203,8 +209,7 @@ class HarmonyParser:
             if isinstance(end.value, Call):
                 self._send(end.value)
             else:
-                self._sink = "reasoning" if end.value.channel == "analysis" else "content"
-                self._step = self._in_text
+                self._enter(end.value.channel)
             return text[self._cursor.pos :]
         except Mismatch:
             self._reading = None
@@ -214,9 +219,18 @@ class HarmonyParser:
         self._raw.append(text)
         return ""
 
+    def _enter(self, channel: str) -> None:
+        """Begin with the text of a message."""
+        self._sink = "reasoning" if channel == "analysis" else "content"
+        self._is_last = channel == "final" and self._only_final
+        self._search = MarkerSearch(ENDS if channel == "final" else (*ENDS, *STARTS))
+        self._after_call = False
+        self._step = self._in_text
+
     def _leave_edge(self, text: str) -> None:
         self._say(self._gap + text)
         self._gap = ""
+        self._after_call = False
         self._step = self._in_text
 
     def _say(self, text: str) -> None:
@@ -231,7 +245,7 @@ class HarmonyParser:
         )
         self._out.append(Delta(tool_calls=(piece,)))
         self._calls += 1
-        self._sink = "content"
+        self._sink, self._after_call = "content", True
         self._step = self._at_edge
 
 
