@@ -184,6 +184,10 @@ class ChatFormat(Protocol):
     It may have ``aliases``, a tuple of other names that operators may write. A name is found in any
     spelling without that: case, ``-``, ``_`` and ``.`` make no difference.
 
+    It may have a method ``answer_syntax(request, context, prompt) -> AnswerSyntax``, which says how
+    its model thinks and calls. Without it a constraint governs an answer from its first character
+    on, and strict tools and ``parallel_tool_calls: false`` are refused unless a call is forced.
+
     Attributes:
         name: As operators write it in ``JARVIS_MODEL_CHAT_FORMAT``.
     """

@@ -85,7 +85,8 @@ async def test_the_named_function_is_called(client: AsyncOpenAI, name: str) -> N
 
 
 async def test_several_calls_are_each_valid(client: AsyncOpenAI) -> None:
-    completion = await chat(client, tools=TOOLS, tool_choice="required", temperature=1.2, n=4)
+    fields = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": True}
+    completion = await chat(client, temperature=1.2, n=4, **fields)
     for choice in completion.choices:
         if choice.finish_reason == "tool_calls":
             assert check_calls(choice.message.tool_calls)
