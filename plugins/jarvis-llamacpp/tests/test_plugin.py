@@ -10,6 +10,7 @@ from attrs import fields
 
 from jarvis_core import SamplingParams
 from jarvis_llamacpp import CAPABILITIES, LLAMA_CPP, jarvis_register_engines
+from jarvis_llamacpp.params import EXTRA
 from jarvis_llamacpp.settings import LlamaCppSettings
 
 
@@ -32,12 +33,8 @@ def test_registering_imports_neither_backend_nor_numpy() -> None:
 
 
 def test_only_parameters_that_exist_are_declared() -> None:
-    known = {field.name for field in fields(SamplingParams)} | {
-        "n",
-        "logprobs",
-        "priority",
-        "cache_salt",
-    }
+    known = {field.name for field in fields(SamplingParams)} | EXTRA.keys()
+    known |= {"n", "logprobs", "priority", "cache_salt", "dry_sequence_breakers"}
 
     assert known >= CAPABILITIES.parameters
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from attrs import evolve
+
 from jarvis_core import Capabilities, Engine, EngineType, ModelSpec, hookimpl
 from jarvis_llamacpp.settings import LlamaCppSettings
 
@@ -44,7 +46,11 @@ CAPABILITIES = Capabilities(
             "xtc_threshold",
         }
     ),
+    tasks=frozenset({"embed", "generate", "rerank"}),
 )
+"""The upper bound: a model generates, embeds or ranks."""
+
+_GENERATES = evolve(CAPABILITIES, tasks=frozenset({"generate"}))
 
 
 async def load(model: ModelSpec, settings: LlamaCppSettings) -> Engine:
@@ -58,7 +64,7 @@ def _load(model: ModelSpec, settings: LlamaCppSettings) -> Engine:
     prepare_process()  # before llama.cpp is imported: it reads the environment then
     from jarvis_llamacpp.engine import load_engine
 
-    return load_engine(model, settings, CAPABILITIES)
+    return load_engine(model, settings, _GENERATES)
 
 
 LLAMA_CPP = EngineType(

@@ -58,7 +58,7 @@ class LlamaContext:
         params = _context_params(plan, settings)
         self._context: Any = lib.llama_init_from_model(model.handle, params)
         if not self._context:
-            raise _context_failure()
+            raise context_failure()
         self._memory: Any = lib.llama_get_memory(self._context)
         if not self._memory:
             self.close()
@@ -233,7 +233,8 @@ def _context_params(plan: MemoryPlan, settings: LlamaCppSettings) -> Any:
     return params
 
 
-def _context_failure() -> InsufficientMemory | SettingError:
+def context_failure() -> InsufficientMemory | SettingError:
+    """The error for a context that llama.cpp has just refused."""
     failure = load_failure("llama.cpp cannot make a context for this model")
     if isinstance(failure, InsufficientMemory):
         return failure

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from attrs import evolve
 from llguidance import LLMatcher
 
 from jarvis_core import (
@@ -26,42 +25,41 @@ from jarvis_core import (
     completion_room,
     read_pieces,
 )
-from jarvis_llamacpp.bad_words import tokenize_words
 from jarvis_llamacpp.constraint import ConstraintCompiler
 from jarvis_llamacpp.context import DecodeError, LlamaContext
-from jarvis_llamacpp.deep_stack import run_with_stack
 from jarvis_llamacpp.job import Continuation, Job
-from jarvis_llamacpp.memory import MemoryPlan, available_memory, plan_memory
+from jarvis_llamacpp.memory import DEFAULT_CONTEXT, MemoryPlan, available_memory, plan_memory
 from jarvis_llamacpp.model import BACKEND, LlamaModel, offloads, start_backend
 from jarvis_llamacpp.params import check_params
+from jarvis_llamacpp.pooled_context import PooledContext
+from jarvis_llamacpp.pooled_engine import PooledEngine
+from jarvis_llamacpp.pooler import Pooler
+from jarvis_llamacpp.pooling import Pooling, find_pooling
 from jarvis_llamacpp.reply import Reply
 from jarvis_llamacpp.runner import Runner
 from jarvis_llamacpp.sampler import Sampler
 from jarvis_llamacpp.scheduler import ALIGNMENT
 from jarvis_llamacpp.settings import LlamaCppSettings
 from jarvis_llamacpp.source import Weights, find_weights
+from jarvis_llamacpp.text_encoder import TextEncoder
 from jarvis_llamacpp.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
-
-_SHORT = 4096
-"""Characters that are tokenized at once; longer texts go to a thread of their own."""
 
 
 class LlamaCppEngine:
     """A GGUF model that continues prompts, many at a time."""
 
     def __init__(
-        self, info: ModelInfo, model: LlamaModel, runner: Runner, tokenizer: Tokenizer
+        self, info: ModelInfo, model: LlamaModel, runner: Runner, encoder: TextEncoder
     ) -> None:
         """Join the parts; ``load_engine`` makes them."""
         self._info = info
         self._model = model
         self._runner = runner
-        self._tokenizer = tokenizer
+        self._encoder = encoder
         self._constraints = ConstraintCompiler(model.vocabulary)
         self._texts = read_pieces(model.vocabulary.pieces)
-        self._long_texts = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._closing: asyncio.Future[None] | None = None
 
     @property
@@ -91,7 +89,7 @@ class LlamaCppEngine:
                     index=index, finish_reason="length", usage=usage if last else None
                 )
             return
-        bad_words = await self._bad_words(request.sampling.bad_words)
+        bad_words = await self._encoder.encode_words(request.sampling.bad_words)
         job = self._make_job(request, ids, most, grammar, bad_words)
         self._runner.submit(job)
         try:
@@ -105,25 +103,11 @@ class LlamaCppEngine:
     async def tokenize(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt."""
         self._runner.check()
-        characters = sum(len(s.text) for s in prompt.segments)
-        if characters <= _SHORT:
-            return self._tokenizer.encode(prompt)
-        encode = functools.partial(self._tokenizer.encode, prompt)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._long_texts, run_with_stack, encode, characters)
-
-    async def _bad_words(self, words: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-        """Token ids of texts that must not come; many of them off the event loop."""
-        characters = sum(map(len, words))
-        tokenize = functools.partial(tokenize_words, words, self._tokenizer.encode_content)
-        if characters <= _SHORT:
-            return tokenize()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._long_texts, run_with_stack, tokenize, characters)
+        return await self._encoder.encode(prompt)
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens visible."""
-        return self._tokenizer.decode(token_ids)
+        return self._encoder.decode(token_ids)
 
     def stats(self) -> EngineStats:
         """Gauges and counters."""
@@ -138,7 +122,7 @@ class LlamaCppEngine:
 
     def _close(self) -> None:
         self._runner.close()
-        self._long_texts.shutdown()
+        self._encoder.close()
         self._constraints.close()
         self._model.close()
 
@@ -194,7 +178,7 @@ class LlamaCppEngine:
 
 def load_engine(
     model: ModelSpec, settings: LlamaCppSettings, capabilities: Capabilities
-) -> LlamaCppEngine:
+) -> LlamaCppEngine | PooledEngine:
     """Load a model; blocks until it is ready.
 
     Raises:
@@ -204,6 +188,9 @@ def load_engine(
     """
     weights = find_weights(model)
     start_backend(settings)
+    pooling = find_pooling(weights.header, settings)
+    if pooling is not None:
+        return _load_pooled(model, weights, settings, pooling)
     checked = settings.check_memory and not offloads(settings)
     plan = plan_memory(
         weights, model.context_length, settings, available_memory() if checked else None
@@ -229,7 +216,29 @@ def load_engine(
         raise
     info = _model_info(model, weights, loaded, plan, settings, capabilities)
     tokenizer = Tokenizer(loaded.vocabulary, loaded.tokenize_text, plan.context_length)
-    return LlamaCppEngine(info, loaded, runner, tokenizer)
+    return LlamaCppEngine(info, loaded, runner, TextEncoder(tokenizer))
+
+
+def _load_pooled(
+    model: ModelSpec, weights: Weights, settings: LlamaCppSettings, pooling: Pooling
+) -> PooledEngine:
+    trained = weights.header.number("context_length") or DEFAULT_CONTEXT
+    context = model.context_length or min(trained, DEFAULT_CONTEXT)
+    if not pooling.causal:
+        context = min(context, trained)  # there are no positions beyond
+    # No sequence can be cut, so that a step is as long as the context.
+    settings = evolve(settings, n_batch=context, n_ubatch=None, kv_size=context)
+    checked = settings.check_memory and not offloads(settings)
+    plan = plan_memory(weights, context, settings, available_memory() if checked else None)
+    loaded = LlamaModel(weights, settings, pools=True)
+    try:
+        pooled = PooledContext(loaded, pooling, context, settings)
+    except BaseException:
+        loaded.close()
+        raise
+    info = _model_info(model, weights, loaded, plan, settings, pooling.capabilities)
+    tokenizer = Tokenizer(loaded.vocabulary, loaded.tokenize_text, context)
+    return PooledEngine(info, loaded, Pooler(pooled), TextEncoder(tokenizer))
 
 
 def _model_info(

@@ -19,6 +19,9 @@ BACKEND = f"llama-cpp-python {llama_cpp.__version__}"
 
 _SPLIT_MODES = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
 _NUMA = {"disabled": 0, "distribute": 1, "isolate": 2, "numactl": 3, "mirror": 4}
+_STRANGE = "\U00012000"
+"""A cuneiform sign: vocabularies without tokens of single bytes do not know it."""
+
 _OUT_OF_MEMORY = ("allocate", "out of memory", "ENOMEM")
 
 _started = False
@@ -49,8 +52,15 @@ class LlamaModel:
             whole one.
     """
 
-    def __init__(self, weights: Weights, settings: LlamaCppSettings) -> None:
+    def __init__(
+        self, weights: Weights, settings: LlamaCppSettings, *, pools: bool = False
+    ) -> None:
         """Load weights.
+
+        Args:
+            weights: Their files.
+            settings: The engine's settings.
+            pools: Whether vectors are wanted, not text.
 
         Raises:
             InsufficientMemory: llama.cpp could not allocate them.
@@ -63,7 +73,7 @@ class LlamaModel:
         if not self._model:
             raise load_failure(f"{weights.path}: llama.cpp cannot load it")
         try:
-            self._check_kind(weights)
+            self._check_kind(weights, pools=pools)
             self._vocab: Any = lib.llama_model_get_vocab(self._model)
             self.vocabulary = self._read_vocabulary()
         except BaseException:
@@ -86,6 +96,12 @@ class LlamaModel:
         """Bytes of all tensors."""
         return int(lib.llama_model_size(self.handle))
 
+    @property
+    def rerank_template(self) -> str | None:
+        """How a query and a document are put together, if the model's file says."""
+        found = lib.llama_model_chat_template(self.handle, b"rerank")
+        return found.decode() if found else None
+
     def close(self) -> None:
         """Free the weights; every context must be closed before."""
         model, self._model = self._model, None
@@ -107,16 +123,15 @@ class LlamaModel:
                 raise RuntimeError("llama.cpp cannot tokenize a text of this length")
             room = -count
 
-    def _check_kind(self, weights: Weights) -> None:
+    def _check_kind(self, weights: Weights, *, pools: bool) -> None:
         name = weights.header.architecture
         if lib.llama_model_has_encoder(self._model) or not lib.llama_model_has_decoder(self._model):
             raise ModelSourceError(
                 f"{weights.path}: architecture {name!r} has an encoder; engine llama_cpp serves "
                 "models that only decode"
             )
-        if lib.llama_model_is_diffusion(self._model) or not weights.header.metadata.get(
-            f"{name}.attention.causal", True
-        ):
+        causal = weights.header.metadata.get(f"{name}.attention.causal", True)
+        if lib.llama_model_is_diffusion(self._model) or not (causal or pools):
             raise ModelSourceError(
                 f"{weights.path}: architecture {name!r} does not generate text token by token"
             )
@@ -143,14 +158,21 @@ class LlamaModel:
                 if attribute & lib.LLAMA_TOKEN_ATTR_RSTRIP:
                     right.add(text)
         bos, eos = int(lib.llama_vocab_bos(vocab)), int(lib.llama_vocab_eos(vocab))
+        sep = int(lib.llama_vocab_sep(vocab))
+        ending = [eos if eos >= 0 else sep] if lib.llama_vocab_get_add_eos(vocab) else []
+        parting = [sep] if lib.llama_vocab_get_add_sep(vocab) else []
         first = self.tokenize_text(b"a")[:1]
+        strange = self.tokenize_text(_STRANGE.encode())
         return Vocabulary(
             pieces=pieces,
+            unknown_id=next((i for i in strange if i in controls.values()), None),
             controls=controls,
             end_ids=end_ids,
             bos_id=bos if 0 <= bos < size else None,
             eos_id=eos if 0 <= eos < size else None,
             adds_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
+            closing=tuple(i for i in ending or parting if 0 <= i < size),
+            between=tuple(i for i in ending + parting if 0 <= i < size),
             adds_space=any(pieces[i].startswith(b" ") for i in first),
             strips_left=frozenset(left),
             strips_right=frozenset(right),

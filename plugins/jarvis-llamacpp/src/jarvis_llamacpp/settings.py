@@ -97,6 +97,14 @@ class LlamaCppSettings:
         default=True, help="Refuse to load what does not fit in the memory that is free."
     )
 
+    # -- what the model is for ---------------------------------------------------------------
+    pooling: str = setting(
+        default="model",
+        choices=("model", "none", "mean", "cls", "last", "rank"),
+        help="How the vectors of all tokens become one: a model that pools embeds texts, or with "
+        "rank scores documents, and generates none; none makes it generate.",
+    )
+
     # -- attention and cache -----------------------------------------------------------------
     flash_attn: str = setting(
         default="auto", choices=("auto", "on", "off"), help="Flash attention."

@@ -40,7 +40,7 @@ class Tokenizer:
         self._context_length = context_length
         self._longest = max(map(len, vocabulary.pieces), default=1) or 1
         self._controls = tuple(vocabulary.controls)
-        self._control_ids = frozenset(vocabulary.controls.values())
+        self._control_ids = frozenset(vocabulary.controls.values()) - {vocabulary.unknown_id}
         texts = sorted((t for t in vocabulary.controls if t), key=len, reverse=True)
         self._control_text = re.compile("|".join(map(re.escape, texts))) if texts else None
 

@@ -18,6 +18,9 @@ class Vocabulary:
         bos_id: Id of the begin-of-sequence token, None if there is none.
         eos_id: Id of the end-of-sequence token, None if there is none.
         adds_bos: Whether a text is to begin with ``bos_id``.
+        unknown_id: Id of the control token that stands for characters without a token, if any.
+        closing: Ids that end a text to be embedded.
+        between: Ids between a query and a document.
         adds_space: Whether tokenizing puts a space before a text.
         strips_left: Texts of control tokens that swallow white space before them.
         strips_right: Texts of control tokens that swallow white space after them.
@@ -29,6 +32,9 @@ class Vocabulary:
     bos_id: int | None = None
     eos_id: int | None = None
     adds_bos: bool = False
+    unknown_id: int | None = None
+    closing: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
     adds_space: bool = False
     strips_left: frozenset[str] = frozenset()
     strips_right: frozenset[str] = frozenset()
