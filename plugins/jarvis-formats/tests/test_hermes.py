@@ -16,7 +16,7 @@ PLAIN = (
 )
 TOOL_USE = (
     "{%- macro json_to_python_type(spec) %}{{ bos_token }}<|im_start|>system\n"
-    "You are a function calling AI model."
+    "You are a function calling AI model.{{- '<|im_start|>tool\n' }}"
 )
 Render = Callable[..., Prompt]
 
@@ -85,3 +85,8 @@ def test_others_of_its_name_are_left_alone(detected: Callable[..., str | None]) 
     assert detected(chat_template=PLAIN + "<think>", title="DeepHermes 3 Llama 3 8B") is None
     assert detected(chat_template=PLAIN, title="Hermes 30") is None
     assert detected(title="Hermes 3 Llama 3.1 8B") is None
+    assert detected(chat_template=TOOL_USE + "{% if thinking %}") is None
+    hermes = {"title": "Hermes 3 Llama 3.2 3B"}
+    assert detected(chat_template=PLAIN.removeprefix("{{bos_token}}"), **hermes) != "hermes"
+    own_text = "{{'<|im_start|>system\nYou are kind.<|im_end|>\n'}}"
+    assert detected(chat_template=PLAIN + own_text, **hermes) is None

@@ -16,7 +16,7 @@ EDITED = (
     "<|im_start|> Knowledge Cutoff Date: June 2025 /no_think "
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face."
 )
-PUBLISHED = EDITED + ' "Today Date: " ~ today'
+PUBLISHED = EDITED + ' "Today Date: " ~ today "### Tools" "/system_override"'
 Render = Callable[..., Prompt]
 Parse = Callable[..., tuple[str, str, list[str]]]
 
@@ -96,3 +96,4 @@ def test_it_is_found_by_template_or_name(detected: Callable[..., str | None]) ->
     assert detected(control_tokens=tokens, source="/m/SmolLM3-Q4_K_M.gguf") == "smollm3"
     assert detected(control_tokens=tokens, title="SmolLM3 3B Base") is None
     assert detected(title="SmolLM3 3B") is None
+    assert detected(chat_template=EDITED + "### Tools") is None

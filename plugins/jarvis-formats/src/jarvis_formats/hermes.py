@@ -88,18 +88,18 @@ def detect(model: ModelInfo) -> bool:
     """Whether the model surely is a Hermes 2 Pro or Hermes 3."""
     names = f"{model.title} {model.source}".lower()
     template = model.chat_template
+    plain = ("<|im_start|>", "bos_token")
+    strange = r"think|reasoning|vision|image|raise_exception"
     if template and "You are a function calling AI model." in template:
-        return all(
-            mark in template for mark in ("<|im_start|>", "json_to_python_type", "bos_token")
-        )
+        marks = (*plain, "json_to_python_type", "<|im_start|>tool")
+        return all(m in template for m in marks) and not re.search(strange, template)
     if not re.search(r"(?<![a-z])hermes[-_ ]?(3|2[-_ ]?pro)(?![\d.])", names):
         return False
     if not template:
         return {"<|im_start|>", "<|im_end|>"} <= set(model.control_tokens)
-    # The default template: a plain loop after the begin-of-sequence token.
-    return "<|im_start|>" in template and not re.search(
-        r"think|reasoning|vision|image|tool|trim|strip|raise_exception|macro", template
-    )
+    # The default template: a plain loop after the begin-of-sequence token, without text of its own.
+    strange += r"|tool|trim|strip|macro|<\|im_start\|>(system|user)(\\n|\n)\s*[^\s'\"{]"
+    return all(m in template for m in plain) and not re.search(strange, template)
 
 
 # -- turns -------------------------------------------------------------------------------------

@@ -124,7 +124,8 @@ def detect(model: ModelInfo) -> bool:
             re.search(r"smollm[-_ ]?3", names) and "base" not in names
         )
     marks = ("<|im_start|>", "Knowledge Cutoff Date: June 2025", DEFAULT_SYSTEM, "/no_think")
-    return all(mark in template for mark in marks)
+    own = {mark in template for mark in ("Today Date: ", "### Tools", "/system_override")}
+    return all(mark in template for mark in marks) and len(own) == 1
 
 
 def _system_text(messages: Sequence[Message]) -> str:
