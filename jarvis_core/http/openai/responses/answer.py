@@ -90,6 +90,22 @@ def _usage(usage: Usage) -> dict[str, Any]:
     }
 
 
+class EventWriter:
+    """Numbers the events of one stream, and writes them."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def write(self, events: Iterable[Event]) -> bytes:
+        """Some events."""
+        return b"".join([self._one(*event) for event in events])
+
+    def _one(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        data = orjson.dumps({"type": kind, "sequence_number": self._number, **fields})
+        self._number += 1
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
+
+
 class ResponseWriter:
     """Writes one response.
 
@@ -115,7 +131,7 @@ class ResponseWriter:
         self._exchange = exchange
         self._output = Output(head.item_id, logprobs=logprobs, tells_reasoning=tells_reasoning)
         self._keep = keep
-        self._number = 0
+        self._events = EventWriter()
         self._finish_reason: FinishReason = "stop"
         self._begun = self._ended = False
 
@@ -142,17 +158,17 @@ class ResponseWriter:
         """The response as it begins."""
         self._begun = True
         fields = {"response": self._head.body("in_progress", self._counted)}
-        return self._events([("response.created", fields), ("response.in_progress", fields)])
+        return self._events.write([("response.created", fields), ("response.in_progress", fields)])
 
     def batch(self, deltas: Sequence[Delta]) -> bytes:
         """The events of some deltas."""
-        return b"".join([self._events(self._add(delta)) for delta in deltas])
+        return b"".join([self._events.write(self._add(delta)) for delta in deltas])
 
     def closing(self, usage: Usage) -> bytes:
         """What completes the response, and its end."""
         events, body = self._end(usage)
         done = (f"response.{body['status']}", {"response": body})
-        return self._events([*events, done]) + sse.DONE
+        return self._events.write([*events, done]) + sse.DONE
 
     def failure(self, error: JarvisError) -> bytes:
         """The response as far as it came, and why it came no further."""
@@ -164,7 +180,7 @@ class ResponseWriter:
         # The schemas differ: OpenAI's error event is flat, Open Responses' has an object.
         flat = {key: told[key] for key in ("code", "message", "param")}
         failed = ("response.failed", {"response": body})
-        return self._events([*events, failed, ("error", {**flat, "error": told})])
+        return self._events.write([*events, failed, ("error", {**flat, "error": told})])
 
     def abandon(self) -> None:
         """Keep what a client that has left was sent."""
@@ -197,11 +213,3 @@ class ResponseWriter:
             prompt_tokens=self._exchange.prompt_tokens,
             completion_tokens=self._exchange.generated,
         )
-
-    def _events(self, events: Iterable[Event]) -> bytes:
-        return b"".join([self._event(*event) for event in events])
-
-    def _event(self, kind: str, fields: Mapping[str, Any]) -> bytes:
-        data = orjson.dumps({"type": kind, "sequence_number": self._number, **fields})
-        self._number += 1
-        return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)

@@ -10,14 +10,14 @@ from attrs import field, frozen
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.host.calls import Rendered, RenderRequest
-from jarvis_core.http import generation
+from jarvis_core.http import generation, sse
 from jarvis_core.http.asking import asking
 from jarvis_core.http.body import read_json
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front
 from jarvis_core.http.generation import Asked
 from jarvis_core.http.openai.parameter_table import ignored_header
-from jarvis_core.http.openai.responses.answer import ResponseHead, ResponseWriter
+from jarvis_core.http.openai.responses.answer import EventWriter, ResponseHead, ResponseWriter
 from jarvis_core.http.openai.responses.conversation import (
     Conversation,
     NoSuchResponse,
@@ -26,6 +26,7 @@ from jarvis_core.http.openai.responses.conversation import (
     turns_to_drop,
 )
 from jarvis_core.http.openai.responses.items import Item
+from jarvis_core.http.openai.responses.replay import ENDINGS, replay
 from jarvis_core.http.openai.responses.request import ResponseCall, chat_request, echo, read_call
 from jarvis_core.http.openai.responses.store import Broken, StoredResponse
 from jarvis_core.http.responses import Response, json
@@ -139,14 +140,24 @@ class _Creation:
 
 
 async def retrieve(front: Front, exchange: Exchange, response_id: str) -> Response:
-    """A stored response."""
-    if exchange.request.args.get("stream") == "true":
+    """A stored response, as JSON or with ``stream=true`` as events."""
+    args = exchange.request.args
+    if args.get("starting_after") is not None:
         raise UnsupportedParameter(
-            "stream: a stored response has ended and is sent whole; leave stream and "
-            "starting_after out",
+            "starting_after: a stored response is told in other pieces than while it was made, so "
+            "its events have other numbers; leave it out",
+            param="starting_after",
+        )
+    body = (await _find(front, exchange, response_id)).body
+    if args.get("stream") != "true":
+        return json(body)
+    if body["status"] not in ENDINGS:
+        raise RequestError(
+            f"stream: there is no event for a response that was {body['status']}; leave it out",
             param="stream",
         )
-    return json((await _find(front, exchange, response_id)).body)
+    ending = b"" if body["status"] == "failed" else sse.DONE
+    return Response(EventWriter().write(replay(body)) + ending, content_type=sse.CONTENT_TYPE)
 
 
 async def delete(front: Front, exchange: Exchange, response_id: str) -> Response:

@@ -78,17 +78,27 @@ class Responses:
 
     async def stream(self, sent: Any = "hello there", /, **parameters: Any) -> list[dict[str, Any]]:
         """The events of a streamed response, ``[DONE]`` among them where it was whole."""
-        answer = await self.post(sent, stream=True, **parameters)
-        assert answer.status_code == 200, answer.text
-        events = read_events(answer.text)
-        assert event_faults(event for event in events if event["type"] != "[DONE]") == []
-        return events
+        return checked(await self.post(sent, stream=True, **parameters))
+
+    async def told(self, id: str) -> list[dict[str, Any]]:  # noqa: A002
+        """The events of a stored response."""
+        path = f"/v1/responses/{id}"
+        return checked(await self.served.client.get(path, params={"stream": "true"}))
 
     async def get(self, path: str, **query: Any) -> Any:
         """The JSON below /v1/responses."""
         answer = await self.served.client.get(f"/v1/responses/{path}", params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+
+def checked(answer: Any) -> list[dict[str, Any]]:
+    """The events of a stream, valid by both publications."""
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    events = read_events(answer.text)
+    assert event_faults(event for event in events if event["type"] != "[DONE]") == []
+    return events
 
 
 def read_events(text: str) -> list[dict[str, Any]]:

@@ -50,6 +50,8 @@ async def test_create_retrieve_list_and_delete(serve: Serve, sdk: Sdk) -> None:
     assert found.output == made.output
     items = [item async for item in client.responses.input_items.list(made.id, limit=1)]
     assert [item.type for item in items] == ["message"]
+    told = await client.responses.retrieve(made.id, stream=True)
+    assert [event.type async for event in told][-1] == "response.completed"
     await client.responses.delete(made.id)
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(made.id)

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from schemas import faults, response_faults
 
-from jarvis_core.structs import ChatRequest, Delta, ToolCall
+from jarvis_core.errors import EngineDied
+from jarvis_core.structs import ChatRequest, Delta, TokenLogprob, ToolCall
 
 pytestmark = pytest.mark.anyio
 
@@ -23,6 +24,20 @@ Make = Callable[..., Any]
 def said(request: ChatRequest) -> list[tuple[str, Any]]:
     """Role and content of each message."""
     return [(message.role, message.content) for message in request.messages]
+
+
+def joined(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events with neighbouring deltas of one item as one."""
+    made: list[dict[str, Any]] = []
+    for event in events:
+        if made and "delta" in event and made[-1]["type"] == event["type"]:
+            made[-1] = {**made[-1], "delta": made[-1]["delta"] + event["delta"]}
+        else:
+            made.append(event)
+    return [
+        event if event["type"] == "[DONE]" else {**event, "sequence_number": number}
+        for number, event in enumerate(made)
+    ]
 
 
 # -- conversations ---------------------------------------------------------------------------
@@ -298,12 +313,47 @@ async def test_retrieving_gives_the_same_response(serve: Serve, responses: Make)
     assert await client.get(streamed["id"]) == streamed
 
 
-async def test_a_stored_response_is_not_streamed_again(serve: Serve, responses: Make) -> None:
+async def test_a_stored_response_is_told_as_events_again(
+    serve: Serve, responses: Make, script: SimpleNamespace
+) -> None:
+    likely = TokenLogprob(token_id=1, token="Yes", logprob=-0.5, data=b"Yes")
+    model = script.model(
+        script.says(
+            Delta(reasoning="Hm."),
+            Delta(content="Yes", logprobs=(likely,)),
+            *script.calls("weather", '{"city": "Oslo"}'),
+            *script.calls("weather", "{}", index=1, id="call_2"),
+        )
+    )
+    client = responses(await serve(model))
+    for wanted in ({}, {"reasoning": {"summary": "auto"}}):
+        made = await client.stream("x", tools=[script.TOOL], top_logprobs=1, **wanted)
+        again = await client.told(made[-2]["response"]["id"])
+        assert again[2:] == joined(made)[2:]
+        assert again[1]["response"]["output"] == []
+
+
+async def test_a_response_that_failed_is_told_without_an_end(
+    serve: Serve, responses: Make, script: SimpleNamespace
+) -> None:
+    async def dies(request: ChatRequest) -> AsyncIterator[Sequence[Delta]]:
+        yield [Delta(content="Once")]
+        raise EngineDied("the engine died")
+
+    client = responses(await serve(script.model(dies)))
+    failed = (await client.stream("x"))[-2]
+    assert (await client.told(failed["response"]["id"]))[-1]["type"] == "response.failed"
+
+
+async def test_events_cannot_be_told_from_somewhere_in_between(
+    serve: Serve, responses: Make
+) -> None:
     served = await serve()
     body = await responses(served).create("x")
-    answer = await served.client.get(f"/v1/responses/{body['id']}", params={"stream": "true"})
+    query = {"stream": "true", "starting_after": "3"}
+    answer = await served.client.get(f"/v1/responses/{body['id']}", params=query)
     assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "stream"
+    assert answer.json()["error"]["param"] == "starting_after"
 
 
 async def test_nothing_can_be_cancelled(serve: Serve, responses: Make) -> None:
