@@ -96,6 +96,13 @@ ALL = [
     "smollm3-published",
     "smollm3-edited",
     "command_r",
+    "mistral-v0.3",
+    "gemma4",
+    "phi3",
+    "gpt_oss",
+    "zephyr",
+    "vicuna",
+    "alpaca",
 ]
 WITH_CALLS = [
     "chatml",
@@ -108,6 +115,9 @@ WITH_CALLS = [
     "deepseek_r1",
     "smollm3-published",
     "command_r",
+    "mistral-v0.3",
+    "gemma4",
+    "gpt_oss",
 ]
 
 

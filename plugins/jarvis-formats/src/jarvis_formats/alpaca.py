@@ -20,6 +20,7 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     TextParser,
+    check_template_kwargs,
     left_open,
 )
 from jarvis_formats.plain import content, end_of_text, leading_system, plain_messages
@@ -40,6 +41,7 @@ class Alpaca:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's documentation has it."""
+        check_template_kwargs(request)
         eos, stop = end_of_text(context)
         messages = plain_messages(request)
         system, first = leading_system(messages)

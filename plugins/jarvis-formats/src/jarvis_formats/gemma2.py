@@ -19,6 +19,7 @@ from jarvis_core import (
     PromptBuilder,
     RequestError,
     TextParser,
+    check_template_kwargs,
     left_open,
 )
 from jarvis_formats.plain import check_no_calls, content
@@ -36,6 +37,7 @@ class Gemma2:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
+        check_template_kwargs(request)
         _check_turns(request)
         out = PromptBuilder().scaffold(context.model.bos_token or "<bos>")
         for i, message in enumerate(request.messages):

@@ -33,6 +33,7 @@ from jarvis_core import (
     TextParser,
     TextPart,
     arguments_object,
+    check_template_kwargs,
     left_open,
     literal,
     may_call_tools,
@@ -64,6 +65,7 @@ class Gemma4:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
+        check_template_kwargs(request, "enable_thinking")
         thinks = thinking_wanted(request, default=False)
         out = PromptBuilder().scaffold(context.model.bos_token or "<bos>")
         goes_on = False

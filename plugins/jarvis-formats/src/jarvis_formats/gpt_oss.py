@@ -27,6 +27,7 @@ from jarvis_core import (
     PromptBuilder,
     RequestError,
     arguments_object,
+    check_template_kwargs,
     left_open,
     may_call_tools,
     text_of,
@@ -73,6 +74,7 @@ class GptOss:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
+        check_template_kwargs(request, "reasoning_effort", "model_identity", "builtin_tools")
         out = PromptBuilder()
         _system(out, request, context)
         first = _developer(out, request)

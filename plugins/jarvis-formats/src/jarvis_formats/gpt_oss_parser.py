@@ -129,7 +129,7 @@ class HarmonyParser:
         self._is_last = in_final and only_final
         self._search = MarkerSearch(ENDS if in_final else (*ENDS, *STARTS))
         self._sink = "content"
-        self._gap = ""
+        self._gap: list[str] = []
         self._raw: list[str] = []
         self._marker = ""
         self._cursor = Cursor()
@@ -157,7 +157,7 @@ class HarmonyParser:
             self._sink = "content"
             rest = self._marker + "".join(self._raw)
         if rest.strip() or not self._said:
-            self._say(self._gap + rest)
+            self._say("".join(self._gap) + rest)
         return self._out
 
     # Each step takes the text at hand and returns what is left of it for the next step.
@@ -172,7 +172,7 @@ class HarmonyParser:
         """After a message: a header should come."""
         if not self._search.holding:
             body = text.lstrip(_SPACE)
-            self._gap += text[: len(text) - len(body)]
+            self._gap.append(text[: len(text) - len(body)])
             text = body
         before, marker, after = self._search.feed(text)
         if before:
@@ -181,8 +181,10 @@ class HarmonyParser:
 
     def _at_marker(self, marker: str, rest: str) -> str:
         if marker in ENDS:
-            is_text_still = self._sink == "content" and not self._after_call
-            self._gap = self._gap + marker if is_text_still else ""
+            if self._sink == "content" and not self._after_call:
+                self._gap.append(marker)  # text still, unless a message follows
+            else:
+                self._gap.clear()
             self._said, self._sink, self._step = True, "content", self._at_edge
             self._search = MarkerSearch(ENDS if self._is_last else (*ENDS, *STARTS))
         else:
@@ -205,7 +207,8 @@ class HarmonyParser:
         try:
             next(self._reading)
         except StopIteration as end:
-            self._reading, self._gap, self._said = None, "", True
+            self._reading, self._said = None, True
+            self._gap.clear()
             if isinstance(end.value, Call):
                 self._send(end.value)
             else:
@@ -228,8 +231,8 @@ class HarmonyParser:
         self._step = self._in_text
 
     def _leave_edge(self, text: str) -> None:
-        self._say(self._gap + text)
-        self._gap = ""
+        self._say("".join(self._gap) + text)
+        self._gap.clear()
         self._after_call = False
         self._step = self._in_text
 

@@ -18,6 +18,7 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     TextParser,
+    check_template_kwargs,
     left_open,
 )
 from jarvis_formats.plain import content, plain_messages
@@ -35,6 +36,7 @@ class Phi3:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
+        check_template_kwargs(request)
         out = PromptBuilder()
         for i, message in enumerate(plain_messages(request)):
             text = content(message, i)

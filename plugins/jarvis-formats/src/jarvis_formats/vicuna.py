@@ -19,6 +19,7 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     TextParser,
+    check_template_kwargs,
     left_open,
 )
 from jarvis_formats.plain import content, end_of_text, leading_system, plain_messages
@@ -39,6 +40,7 @@ class Vicuna:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's code makes it."""
+        check_template_kwargs(request)
         eos, stop = end_of_text(context)
         messages = plain_messages(request)
         system, first = leading_system(messages)

@@ -18,6 +18,7 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     TextParser,
+    check_template_kwargs,
     left_open,
 )
 from jarvis_formats.plain import content, end_of_text, plain_messages
@@ -35,6 +36,7 @@ class Zephyr:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
+        check_template_kwargs(request)
         eos, stop = end_of_text(context)
         out = PromptBuilder()
         for i, message in enumerate(plain_messages(request)):
