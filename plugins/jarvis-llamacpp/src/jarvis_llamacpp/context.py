@@ -114,6 +114,19 @@ class LlamaContext:
             self._address = address
         return self._rows[:rows]
 
+    def use_adapter(self, name: str | None) -> None:
+        """Compute the following steps with one of the model's LoRA adapters, or with none.
+
+        Raises:
+            DecodeError: llama.cpp refuses it.
+        """
+        self._check()
+        handles = [] if name is None else [self._model.adapters[name]]
+        array = (lib.llama_adapter_lora_p_ctypes * 1)(*handles)
+        scales = (ctypes.c_float * 1)(1.0)
+        if lib.llama_set_adapters_lora(self._context, array, len(handles), scales):
+            raise DecodeError(f"llama.cpp cannot use adapter {name!r}: {LOG.reason()}")
+
     def warm_up(self, token: int) -> None:
         """Compute one token and forget it: touches all weights, and shows that it works.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Sequence
 
@@ -12,6 +13,7 @@ from llguidance import LLMatcher
 
 from jarvis_core import (
     Capabilities,
+    ConfigError,
     EngineOutput,
     EngineStats,
     GenerationRequest,
@@ -25,6 +27,7 @@ from jarvis_core import (
     completion_room,
     read_pieces,
 )
+from jarvis_llamacpp.adapters import find_adapters
 from jarvis_llamacpp.constraint import ConstraintCompiler
 from jarvis_llamacpp.context import DecodeError, LlamaContext
 from jarvis_llamacpp.job import Continuation, Job
@@ -71,6 +74,8 @@ class LlamaCppEngine:
         """Continue a prompt; see ``jarvis_core.Engine``."""
         self._runner.check()
         check_params(request.sampling, self._info.vocab_size)
+        if request.adapter is not None and request.adapter not in self._info.adapters:
+            raise RequestError(f"the model has no adapter {request.adapter!r}", param="model")
         if request.n < 1:
             raise RequestError(f"n is {request.n}, it must be at least 1", param="n")
         grammar = None
@@ -162,7 +167,8 @@ class LlamaCppEngine:
                     prompt_length=len(ids),
                     length=len(ids),
                     most=most,
-                    salt=request.cache_salt,
+                    salt=_prefix_key(request),
+                    adapter=request.adapter,
                     # Reuse of whole tiles gives the same numbers as computing anew.
                     stride=1 if sampling.seed is None else ALIGNMENT,
                     end_ids=end_ids,
@@ -174,6 +180,13 @@ class LlamaCppEngine:
                 )
             )
         return job
+
+
+def _prefix_key(request: GenerationRequest) -> str | None:
+    """What requests must have in common to share a prefix: salt, and adapter."""
+    if request.adapter is None and request.cache_salt is None:
+        return None
+    return json.dumps([request.adapter, request.cache_salt])
 
 
 def load_engine(
@@ -196,7 +209,8 @@ def load_engine(
         weights, model.context_length, settings, available_memory() if checked else None
     )
     _warn_of_long_context(weights, plan)
-    loaded = LlamaModel(weights, settings)
+    adapters = find_adapters(model.adapters, weights.header.architecture)
+    loaded = LlamaModel(weights, settings, adapters=adapters)
     try:
         runner = Runner(
             lambda: LlamaContext(loaded, plan, settings),
@@ -204,6 +218,7 @@ def load_engine(
             context_length=plan.context_length,
             prompt_budget=settings.n_batch,
             partial_reuse=loaded.partial_reuse,
+            send_interval=settings.stream_interval_ms / 1e3,
         )
         runner.ready.result()
     except DecodeError as error:
@@ -226,6 +241,11 @@ def _load_pooled(
     context = model.context_length or min(trained, DEFAULT_CONTEXT)
     if not pooling.causal:
         context = min(context, trained)  # there are no positions beyond
+    if model.adapters:
+        raise ConfigError(
+            f"model {model.name!r} pools, and LoRA adapters are for models that generate text: "
+            "remove its adapters"
+        )
     # No sequence can be cut, so that a step is as long as the context.
     settings = evolve(settings, n_batch=context, n_ubatch=None, kv_size=context)
     checked = settings.check_memory and not offloads(settings)
@@ -265,6 +285,7 @@ def _model_info(
         control_tokens=tuple(vocabulary.controls),
         control_token_ids=tuple(vocabulary.controls.values()),
         vocab_size=vocabulary.size,
+        adapters=tuple(loaded.adapters),
         memory_bytes=loaded.weights_bytes + plan.kv_bytes + plan.compute_bytes,
         max_num_seqs=settings.max_num_seqs,
     )

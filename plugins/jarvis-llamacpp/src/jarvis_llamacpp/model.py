@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import llama_cpp
@@ -48,12 +51,18 @@ class LlamaModel:
 
     Attributes:
         vocabulary: Its vocabulary.
+        adapters: C pointers to its LoRA adapters, by name; they end with it.
         partial_reuse: Whether any prefix of a computed sequence can be reused; if not, only a
             whole one.
     """
 
     def __init__(
-        self, weights: Weights, settings: LlamaCppSettings, *, pools: bool = False
+        self,
+        weights: Weights,
+        settings: LlamaCppSettings,
+        *,
+        pools: bool = False,
+        adapters: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         """Load weights.
 
@@ -61,6 +70,7 @@ class LlamaModel:
             weights: Their files.
             settings: The engine's settings.
             pools: Whether vectors are wanted, not text.
+            adapters: Files of LoRA adapters by name, already checked.
 
         Raises:
             InsufficientMemory: llama.cpp could not allocate them.
@@ -76,6 +86,7 @@ class LlamaModel:
             self._check_kind(weights, pools=pools)
             self._vocab: Any = lib.llama_model_get_vocab(self._model)
             self.vocabulary = self._read_vocabulary()
+            self.adapters = {name: self._load_adapter(path) for name, path in adapters.items()}
         except BaseException:
             self.close()
             raise
@@ -135,6 +146,12 @@ class LlamaModel:
             raise ModelSourceError(
                 f"{weights.path}: architecture {name!r} does not generate text token by token"
             )
+
+    def _load_adapter(self, path: Path) -> Any:
+        adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            raise load_failure(f"{path}: llama.cpp cannot load the adapter for this model")
+        return adapter
 
     def _read_vocabulary(self) -> Vocabulary:
         vocab = self._vocab

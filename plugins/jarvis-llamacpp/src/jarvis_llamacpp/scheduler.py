@@ -33,6 +33,9 @@ PATIENCE = 4
 ALIGNMENT = 64
 """Chunks end at multiples of this: attention works in tiles of so many tokens."""
 
+ADAPTER_TURNS = 4
+"""Steps in a row for sequences of one LoRA adapter while those of others wait."""
+
 
 @frozen
 class Chunk(Generic[S]):
@@ -64,6 +67,11 @@ class Plan(Generic[S]):
     def __bool__(self) -> bool:
         """Whether there is anything to compute."""
         return bool(self.chunks or self.singles)
+
+    @property
+    def adapter(self) -> str | None:
+        """The LoRA adapter of all its sequences."""
+        return (self.singles or [chunk.sequence for chunk in self.chunks])[0].adapter
 
 
 class Scheduler(Generic[S]):
@@ -112,6 +120,13 @@ class Scheduler(Generic[S]):
         self._most_running = sequences
         self._partial_reuse = partial_reuse
         self._torn = 0
+        self._adapter: str | None = None
+        self._turns = 0
+
+    @property
+    def reads(self) -> bool:
+        """Whether there are prompts to read."""
+        return bool(self.waiting) or any(s.length - s.computed != 1 for s in self.running)
 
     def add(self, sequence: S) -> None:
         """Queue a sequence."""
@@ -170,7 +185,7 @@ class Scheduler(Generic[S]):
         """A step, or None if the youngest sequence must make room first."""
         singles: list[S] = []
         reading: list[S] = []
-        for sequence in self.running:
+        for sequence in self._of_one_adapter():
             (singles if sequence.length - sequence.computed == 1 else reading).append(sequence)
         if not self.cache.make_room(len(singles)):
             return None
@@ -206,6 +221,19 @@ class Scheduler(Generic[S]):
         # Neighbours in ascending order would be cut into pieces of the shortest one's length.
         chunks.sort(key=lambda chunk: -chunk.sequence.seq)
         return chunks
+
+    def _of_one_adapter(self) -> list[S]:
+        """Running sequences that one step can compute: llama.cpp adapts whole steps."""
+        adapters = list(dict.fromkeys(s.adapter for s in self.running))
+        if len(adapters) < 2:
+            return self.running
+        if self._adapter not in adapters:
+            self._adapter, self._turns = adapters[0], 0
+        elif self._turns >= ADAPTER_TURNS:
+            after = adapters.index(self._adapter) + 1
+            self._adapter, self._turns = adapters[after % len(adapters)], 0
+        self._turns += 1
+        return [s for s in self.running if s.adapter == self._adapter]
 
     # -- who runs --------------------------------------------------------------------------
 

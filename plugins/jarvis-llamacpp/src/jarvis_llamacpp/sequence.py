@@ -19,6 +19,7 @@ class Sequence:
         length: Tokens known: prompt and generated ones.
         order: Who comes first: priority, then arrival; smaller is sooner.
         salt: Prefix reuse stays among sequences of one salt.
+        adapter: Name of the LoRA adapter that it is computed with.
         stride: Only multiples of this many tokens are reused from other sequences.
         seq: Sequence id in llama.cpp while it runs, else -1.
         computed: Tokens that are in the KV cache, or in ``saved``.
@@ -33,6 +34,7 @@ class Sequence:
     length: int
     order: tuple[int, int] = (0, 0)
     salt: str | None = None
+    adapter: str | None = None
     stride: int = 1
     seq: int = -1
     computed: int = 0

@@ -22,6 +22,7 @@ class Stepper:
         self.context = context
         self.scheduler = scheduler
         self._batch = Batch(context.n_batch)
+        self._adapter: str | None = None
 
     def step(self) -> tuple[list[Continuation], Logits]:
         """Compute one step.
@@ -37,6 +38,9 @@ class Stepper:
         plan = self.scheduler.schedule()
         if not plan:
             return [], self.context.no_logits
+        if plan.adapter != self._adapter:
+            self.context.use_adapter(plan.adapter)
+            self._adapter = plan.adapter
         self._fill(plan)
         if not self.context.decode(self._batch):
             if not self.scheduler.relieve():
