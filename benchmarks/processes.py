@@ -31,7 +31,15 @@ class Server:
         load_seconds: Seconds from its start to its first token.
     """
 
-    def __init__(self, name: str, command: Sequence[str], port: int, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        port: int,
+        folder: Path,
+        *,
+        start_limit: float = _START_LIMIT,
+    ) -> None:
         """Describe a server.
 
         Args:
@@ -39,12 +47,14 @@ class Server:
             command: How it is started.
             port: Where that lets it listen.
             folder: Working directory; its log is written there.
+            start_limit: Seconds that it may take to its first token.
         """
         self.name = name
         self.command = list(command)
         self.port = port
         self.load_seconds = 0.0
         self._folder = folder
+        self._start_limit = start_limit
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self, body: dict[str, Any]) -> None:
@@ -60,7 +70,7 @@ class Server:
             process = self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
                 self.command, stdout=out, stderr=out, cwd=self._folder, env=environ
             )
-        deadline = monotonic() + _START_LIMIT
+        deadline = monotonic() + self._start_limit
         while monotonic() < deadline and process.poll() is None:
             try:
                 await ask(self.port, {**body, "max_tokens": 1})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -20,7 +20,6 @@ from jarvis_vllm.continuation import Continuation
 from jarvis_vllm.engine import VllmEngine
 from jarvis_vllm.logprobs import LogprobReader
 from jarvis_vllm.sampling import check_params, constraint_values, sampling_values
-from jarvis_vllm.vocabulary import Vocabulary
 from jarvis_vllm.work import Work
 
 
@@ -28,25 +27,32 @@ class GeneratingEngine(VllmEngine):
     """A model that continues prompts.
 
     Args:
-        vocabulary: The model's vocabulary.
+        pieces: Bytes that each token stands for.
+        controls: Ids of control tokens by their text.
         adapters: vLLM's ``LoRARequest`` of each adapter by its name.
         common: What every engine here has.
     """
 
     def __init__(
-        self, *, vocabulary: Vocabulary, adapters: Mapping[str, Any], **common: Any
+        self,
+        *,
+        pieces: Sequence[bytes],
+        controls: Mapping[str, int],
+        adapters: Mapping[str, Any],
+        **common: Any,
     ) -> None:
         super().__init__(**common)
-        self._vocabulary = vocabulary
+        self._pieces = pieces
+        self._controls = controls
         self._adapters = adapters
-        self._texts = read_pieces(vocabulary.pieces)
-        self._logprobs = LogprobReader(vocabulary.pieces)
+        self._texts = read_pieces(pieces)
+        self._logprobs = LogprobReader(pieces)
         self._serial = 0
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         """Continue a prompt; see ``jarvis_core.Engine``."""
         self._check()
-        check_params(request.sampling, self._vocabulary.size)
+        check_params(request.sampling, self._info.vocab_size)
         if request.n < 1:
             raise RequestError(f"n is {request.n}, it must be at least 1", param="n")
         ids = await self.tokenize(request.prompt)
@@ -90,10 +96,10 @@ class GeneratingEngine(VllmEngine):
                     return
 
     def _continuation(self, request: GenerationRequest, index: int) -> Continuation:
-        sampling, controls = request.sampling, self._vocabulary.controls
+        sampling, controls = request.sampling, self._controls
         return Continuation(
             index,
-            TextStream(self._vocabulary.pieces, self._texts, sampling.stop),
+            TextStream(self._pieces, self._texts, sampling.stop),
             min_tokens=sampling.min_tokens,
             logprobs=request.logprobs,
             reader=self._logprobs,
@@ -106,9 +112,7 @@ class GeneratingEngine(VllmEngine):
         if request.constraint is not None:
             constraint = constraint_values(request.constraint)
         for index in range(request.n):
-            values = sampling_values(
-                request, index=index, max_tokens=room, controls=self._vocabulary.controls
-            )
+            values = sampling_values(request, index=index, max_tokens=room, controls=self._controls)
             if constraint is not None:
                 values["structured_outputs"] = backend.StructuredOutputsParams(**constraint)
             params = backend.SamplingParams(

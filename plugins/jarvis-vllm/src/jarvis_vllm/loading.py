@@ -271,4 +271,9 @@ async def _engine(
         adapter.name: backend.LoRARequest(adapter.name, number, adapter.path)
         for number, adapter in enumerate(plan.adapters, start=1)
     }
-    return GeneratingEngine(vocabulary=vocabulary, adapters=requests, **common)
+    # A model may have more logits than its tokenizer has tokens: those stand for no text.
+    padding = max(0, llm.model_config.get_vocab_size() - vocabulary.size)
+    pieces = vocabulary.pieces + (b"",) * padding
+    return GeneratingEngine(
+        pieces=pieces, controls=vocabulary.controls, adapters=requests, **common
+    )

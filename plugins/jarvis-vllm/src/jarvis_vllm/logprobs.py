@@ -54,7 +54,7 @@ class LogprobReader:
     def _one(
         self, token_id: int, logprob: float, top: tuple[TokenLogprob, ...] = ()
     ) -> TokenLogprob:
-        data = self._pieces[token_id] if token_id < len(self._pieces) else b""
+        data = self._pieces[token_id]
         return TokenLogprob(
             token_id=token_id,
             token=data.decode("utf-8", "replace"),
