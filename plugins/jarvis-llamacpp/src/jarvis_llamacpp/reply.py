@@ -14,12 +14,14 @@ class Reply:
 
     Attributes:
         loop: That loop.
+        begun: Whether something was sent to it; belongs to the engine thread.
         finished: Whether the last output or an error was taken.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin an empty reply."""
         self.loop = loop
+        self.begun = False
         self.finished = False
         self._outputs: deque[EngineOutput] = deque()
         self._error: JarvisError | None = None

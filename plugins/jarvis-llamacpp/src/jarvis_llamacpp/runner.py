@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Literal
 
@@ -18,7 +16,7 @@ from jarvis_llamacpp.context import LlamaContext, Logits
 from jarvis_llamacpp.filters import Row
 from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.logprobs import LogprobReader
-from jarvis_llamacpp.reply import Event, deliver
+from jarvis_llamacpp.outbox import Outbox
 from jarvis_llamacpp.scheduler import Scheduler
 from jarvis_llamacpp.stepper import Stepper
 from jarvis_llamacpp.vocabulary import Vocabulary
@@ -44,6 +42,7 @@ class Runner:
         context_length: int,
         prompt_budget: int,
         partial_reuse: bool,
+        send_interval: float = 0.0,
     ) -> None:
         """Start the thread.
 
@@ -53,6 +52,7 @@ class Runner:
             context_length: Tokens of one sequence at most.
             prompt_budget: Prompt tokens of one step at most.
             partial_reuse: Whether a part of a computed sequence can be reused.
+            send_interval: Seconds that tokens may wait for others, so that they leave together.
         """
         self.ready: Future[int] = Future()
         self._make_context = make_context
@@ -64,7 +64,7 @@ class Runner:
         self._dead: str | None = None
         self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._jobs: set[Job] = set()
-        self._events: list[Event] = []
+        self._outbox = Outbox(send_interval)
         self._arrivals = 0
         self._failures = 0
         self._prompt_tokens = 0
@@ -165,6 +165,8 @@ class Runner:
                 if command is None:
                     return "the engine was closed"
                 command()
+            if scheduler.reads:  # such a step takes long
+                self._outbox.send()
             try:
                 asked, logits = stepper.step()
                 self._advance(asked, logits)
@@ -175,7 +177,7 @@ class Runner:
                 if self._failures >= _MOST_FAILURES:
                     return f"the engine failed {self._failures} times in a row"
                 self._recover(stepper, error)
-            self._send()
+            self._outbox.send_due()
 
     def _recover(self, stepper: Stepper, error: Exception) -> None:
         reason = error.message if isinstance(error, JarvisError) else "a step could not be computed"
@@ -192,9 +194,9 @@ class Runner:
                 if command is not None:
                     command()
         for job in self._jobs:
-            self._events.append((job.reply, EngineDied(reason)))
+            self._outbox.add(job.reply, EngineDied(reason))
         self._jobs.clear()
-        self._send()
+        self._outbox.send()
 
     # -- requests --------------------------------------------------------------------------
 
@@ -225,7 +227,7 @@ class Runner:
 
     def _fail(self, job: Job, error: JarvisError) -> None:
         if job in self._jobs:
-            self._events.append((job.reply, error))
+            self._outbox.add(job.reply, error)
             self._end(job)
 
     # -- tokens ----------------------------------------------------------------------------
@@ -313,16 +315,4 @@ class Runner:
         )
         continuation.unsent.clear()
         continuation.unsent_logprobs.clear()
-        self._events.append((job.reply, output))
-
-    def _send(self) -> None:
-        """Hand over what the step brought: once for each loop, and there is but one."""
-        if not self._events:
-            return
-        events, self._events = self._events, []
-        by_loop: dict[AbstractEventLoop, list[Event]] = {}
-        for event in events:
-            by_loop.setdefault(event[0].loop, []).append(event)
-        for loop, its in by_loop.items():
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                loop.call_soon_threadsafe(deliver, its)
+        self._outbox.add(job.reply, output)

@@ -36,6 +36,12 @@ class LlamaCppSettings:
         help="MiB of memory for conversations that left the KV cache, so that they go on without "
         "being read again; default: a quarter of the free memory, at most 8,192; 0 is none.",
     )
+    stream_interval_ms: float = setting(
+        default=20.0,
+        ge=0,
+        le=1000,
+        help="Milliseconds in which tokens after the first are sent together; 0 sends each alone.",
+    )
     n_batch: int = setting(
         default=512,
         ge=1,
