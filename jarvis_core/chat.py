@@ -88,7 +88,11 @@ async def stream_chat(
             if output.prompt_tokens is not None:
                 yield Accepted(prompt_tokens=output.prompt_tokens)
             for delta in readers[output.index].read(output):
-                yield delta
+                if delta.usage is None:
+                    yield delta
+                    continue
+                reasoning = sum(reader.reasoning_tokens for reader in readers)
+                yield evolve(delta, usage=evolve(delta.usage, reasoning_tokens=reasoning))
     if unfinished := [r.index for r in readers if not r.finished]:
         raise EngineError(f"engine {engine.info.engine!r} left answers unfinished: {unfinished}")
 
@@ -110,12 +114,20 @@ def stop_strings(sampling: SamplingParams, prompt: Prompt) -> tuple[str, ...]:
 
 
 class AnswerReader:
-    """Parses the outputs of one index into deltas; makes ids, keeps logprobs with their text."""
+    """Parses the outputs of one index into deltas; makes ids, keeps logprobs with their text.
+
+    Attributes:
+        index: Which answer it reads.
+        finished: Whether the answer is whole.
+        reasoning_tokens: Tokens whose text was reasoning. Those of a mark count with what follows.
+    """
 
     def __init__(self, index: int, parser: DeltaParser) -> None:
         """Read the answer of one index with its own parser."""
         self.index = index
         self.finished = False
+        self.reasoning_tokens = 0
+        self._unread = 0  # tokens whose text the parser has not given back yet
         self._parser = parser
         self._logprobs: list[TokenLogprob] = []
         self._called = False
@@ -124,6 +136,7 @@ class AnswerReader:
         """The deltas of an output."""
         if output.logprobs:
             self._logprobs.extend(output.logprobs)
+        self._unread += len(output.token_ids)
         if output.text:
             yield from self._own(self._parser.feed(output.text))
         if output.finish_reason is None:
@@ -143,6 +156,9 @@ class AnswerReader:
 
     def _own(self, deltas: Iterable[Delta]) -> Iterator[Delta]:
         for delta in deltas:
+            if delta.reasoning:
+                self.reasoning_tokens += self._unread
+            self._unread = 0
             if delta.tool_calls:
                 self._called = True
                 delta = evolve(delta, tool_calls=tuple(map(_with_id, delta.tool_calls)))

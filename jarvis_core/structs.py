@@ -385,11 +385,14 @@ class Usage:
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens generated, over all ``n``.
         cached_tokens: Prompt tokens that were reused from the prefix cache.
+        reasoning_tokens: Tokens generated whose text is reasoning, to within the marks around it.
+            The core counts them; engines leave them out.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @frozen(kw_only=True)

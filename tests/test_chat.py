@@ -163,6 +163,40 @@ async def test_logprobs_travel_with_the_delta_that_carries_their_text() -> None:
     assert got == [[1, 2], [3]]
 
 
+async def test_tokens_of_reasoning_are_counted_with_those_that_mark_it() -> None:
+    class Thinks:
+        """Holds marks back: ``<`` begins reasoning, ``>`` ends it."""
+
+        thinking = False
+
+        def feed(self, text: str) -> Iterable[Delta]:
+            if text in "<>":
+                self.thinking = text == "<"
+                return []
+            return [Delta(reasoning=text) if self.thinking else Delta(content=text)]
+
+        def finish(self) -> Iterable[Delta]:
+            return []
+
+    class Format(FakeFormat):
+        def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> Thinks:
+            return Thinks()
+
+    usage = Usage(prompt_tokens=1, completion_tokens=18, cached_tokens=1)
+    outputs = [
+        EngineOutput(index=index, text=text, token_ids=(7,) * tokens)
+        for index in range(2)
+        for text, tokens in (("<", 1), ("hm", 2), (">", 1), ("yes", 4))
+    ]
+    ends = [
+        EngineOutput(index=0, finish_reason="stop"),
+        EngineOutput(index=1, token_ids=(7, 7), finish_reason="stop", usage=usage),
+    ]
+    scripted = Scripted(EngineOutput(prompt_tokens=1), *outputs, *ends)
+    whole = await complete(scripted, request(n=2), chat_format=Format())
+    assert whole.usage == evolve(usage, reasoning_tokens=6)
+
+
 async def test_forced_choice_is_refused_where_the_format_cannot_write_it(
     engine: FakeEngine,
 ) -> None:

@@ -149,6 +149,7 @@ def pack_delta(stream: int, delta: Delta) -> list[Any]:
             delta.usage.prompt_tokens,
             delta.usage.completion_tokens,
             delta.usage.cached_tokens,
+            delta.usage.reasoning_tokens,
         ],
         delta.stop_string,
     ]
@@ -170,8 +171,16 @@ def unpack_delta(packed: list[Any]) -> Delta:
         finish_reason=finish_reason,
         stop_string=stop_string,
         logprobs=tuple(map(_unpack_logprob, logprobs)),
-        usage=usage
-        and Usage(prompt_tokens=usage[0], completion_tokens=usage[1], cached_tokens=usage[2]),
+        usage=usage and _unpack_usage(*usage),
+    )
+
+
+def _unpack_usage(prompt: int, completion: int, cached: int, reasoning: int) -> Usage:
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=cached,
+        reasoning_tokens=reasoning,
     )
 
 

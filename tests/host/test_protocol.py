@@ -67,7 +67,7 @@ DELTAS = [
     Delta(
         finish_reason="stop",
         stop_string="END",
-        usage=Usage(prompt_tokens=1, completion_tokens=2, cached_tokens=3),
+        usage=Usage(prompt_tokens=1, completion_tokens=4, cached_tokens=3, reasoning_tokens=2),
         logprobs=(
             TokenLogprob(
                 token_id=1,

@@ -85,7 +85,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
             "cache_write_tokens": usage.prompt_tokens - cached,
         },
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
 

@@ -16,7 +16,7 @@ from jarvis_core.structs import ChatRequest, Delta, FinishReason, ToolCallDelta,
 
 Script = Callable[[ChatRequest], AsyncIterator[Sequence[Delta]]]
 
-USAGE = Usage(prompt_tokens=7, completion_tokens=4, cached_tokens=3)
+USAGE = Usage(prompt_tokens=7, completion_tokens=4, cached_tokens=3, reasoning_tokens=2)
 
 
 def says(*deltas: Delta, finish_reason: FinishReason = "stop") -> Script:

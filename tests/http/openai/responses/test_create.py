@@ -168,6 +168,7 @@ async def test_reasoning_comes_whole_as_content_of_its_item(
         "content_part.done",
         "output_item.done",
     ]
+    assert events[-2]["response"]["usage"]["output_tokens_details"] == {"reasoning_tokens": 2}
     thought = events[-2]["response"]["output"][0]
     assert thought["content"] == [{"type": "reasoning_text", "text": "Hm, yes."}]
     assert thought["summary"] == []
