@@ -60,6 +60,7 @@ async def test_a_whole_answer_has_openais_shape(serve: Any) -> None:
             "completion_tokens": 2,
             "total_tokens": 9,
             "prompt_tokens_details": {"cached_tokens": 3},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
 
