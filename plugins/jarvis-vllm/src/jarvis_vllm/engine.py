@@ -56,7 +56,8 @@ class VllmEngine:
         self._counters = counters
         self._hang_timeout = hang_timeout
         self._dead: str | None = None
-        self._asleep: int = 0
+        self._closed = False
+        self._asleep = 0
         self._queues: set[Any] = set()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenizer")
         self._shutting_down: asyncio.Future[None] | None = None
@@ -115,7 +116,7 @@ class VllmEngine:
     async def aclose(self) -> None:
         """Abort what runs, and end vLLM's processes."""
         if self._shutting_down is None:
-            self._dead = self._dead or f"model {self._info.name!r} is closed"
+            self._closed = True
             self._watching.cancel()
             self._fail_all()
             loop = asyncio.get_running_loop()
@@ -130,6 +131,8 @@ class VllmEngine:
         self._llm.shutdown()
 
     def _check(self, *, asleep: bool = False) -> None:
+        if self._closed:
+            raise EngineDied(f"model {self._info.name!r} is closed")
         if self._dead is not None:
             raise EngineDied(self._dead)
         if self._asleep and not asleep:
@@ -141,8 +144,10 @@ class VllmEngine:
         try:
             yield
         except backend.EngineDeadError as error:
-            self._die("vLLM's engine process has died")
-            raise EngineDied(str(self._dead)) from error
+            if not self._closed:
+                self._die("vLLM's engine process has died")
+            self._check(asleep=True)
+            raise EngineDied("vLLM's engine process has died") from error
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -156,7 +161,7 @@ class VllmEngine:
                 raise QueueFull("vLLM's own queue is full", retry_after=1.0) from error
 
     async def _abort(self, queue: Any) -> None:
-        if self._dead is None:
+        if self._dead is None and not self._closed:
             await self._llm.abort(queue.request_id, internal=True)
 
     # -- whether vLLM lives ----------------------------------------------------------------
@@ -173,9 +178,11 @@ class VllmEngine:
             self._die(f"vLLM's engine process has not answered for {self._hang_timeout:g} s")
         except backend.EngineDeadError:
             self._die("vLLM's engine process has died")
+        except Exception as error:  # what its transport raises when the other side is gone
+            self._die(f"vLLM's engine process cannot be asked: {type(error).__name__}: {error}")
 
     def _die(self, reason: str) -> None:
-        if self._dead is None:
+        if self._dead is None and not self._closed:
             self._dead = f"{reason}; model {self._info.name!r} is being loaded anew"
             _log.error(self._dead)
             self._fail_all()
