@@ -58,11 +58,13 @@ class Asked:
         request: What goes to the engine host.
         writer: Writes its answer.
         headers: Headers of this answer alone.
+        fold: Makes what adds the deltas of a whole answer up.
     """
 
     request: StreamRequest
     writer: Writer
     headers: Mapping[str, str] = field(factory=dict)
+    fold: Callable[[], Fold] = Fold
 
 
 async def answer(
@@ -121,7 +123,7 @@ class _Accepted:
 
     async def answer_whole(self) -> Response:
         """One JSON body."""
-        fold, previous = Fold(), 0.0
+        fold, previous = self.asked.fold(), 0.0
         async for batch in self.stream:
             now = perf_counter()
             self._note(batch, now, previous)

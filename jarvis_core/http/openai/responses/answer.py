@@ -13,11 +13,12 @@ from typing import Any
 import orjson
 from attrs import field, frozen
 
+from jarvis_core.chat import Fold
 from jarvis_core.errors import JarvisError, RateLimited
 from jarvis_core.http import errors, sse
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.openai.responses.output import Event, Output, Status
-from jarvis_core.structs import Completion, Delta, FinishReason, ToolCallDelta, Usage
+from jarvis_core.structs import Completion, Delta, FinishReason, Usage
 
 _INCOMPLETE: Mapping[str, str] = {
     "length": "max_output_tokens",
@@ -106,6 +107,19 @@ class EventWriter:
         return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
 
 
+class _ItemFold(Fold):
+    """Passes the deltas on as well."""
+
+    def __init__(self, add: Callable[[Delta], object]) -> None:
+        super().__init__()
+        self._pass_on = add
+
+    def add(self, delta: Delta) -> None:
+        """Take the next delta."""
+        super().add(delta)
+        self._pass_on(delta)
+
+
 class ResponseWriter:
     """Writes one response.
 
@@ -137,19 +151,12 @@ class ResponseWriter:
 
     # -- whole -------------------------------------------------------------------------------
 
+    def fold(self) -> Fold:
+        """Adds up the deltas of a whole response: its items keep the order of a stream's."""
+        return _ItemFold(self._add)
+
     def whole(self, completion: Completion) -> bytes:
-        """The body of a response that is not streamed."""
-        (answer,) = completion.answers
-        calls = tuple(
-            ToolCallDelta(index=i, id=call.id, name=call.name, arguments=call.arguments)
-            for i, call in enumerate(answer.tool_calls)
-        )
-        for delta in (
-            Delta(reasoning=answer.reasoning or ""),
-            Delta(content=answer.content or "", logprobs=answer.logprobs),
-            Delta(tool_calls=calls, finish_reason=answer.finish_reason),
-        ):
-            self._add(delta)
+        """The body of a response that is not streamed, once ``fold`` has its deltas."""
         return orjson.dumps(self._end(completion.usage)[1])
 
     # -- streamed ----------------------------------------------------------------------------

@@ -109,7 +109,12 @@ class _Creation:
             keep=self._keep,
         )
         self._writers.append(writer)
-        return Asked(request=chat_request(call, items, model), writer=writer, headers=headers)
+        return Asked(
+            request=chat_request(call, items, model),
+            writer=writer,
+            headers=headers,
+            fold=writer.fold,
+        )
 
     def _keep(self, body: dict[str, Any]) -> bool:
         return self.call.keeps and self.front.responses.put(

@@ -73,6 +73,7 @@ async def test_stream_and_whole_say_the_same(
         Delta(content="look."),
         *script.calls("weather", '{"city"', ': "Oslo"}'),
         *script.calls("weather", "{}", index=1, id="call_2"),
+        Delta(content="So."),
     )
     client = responses(await serve(script.model(said)))
     whole = await client.create("x", tools=[script.TOOL])
@@ -87,6 +88,7 @@ async def test_stream_and_whole_say_the_same(
         "message",
         "function_call",
         "function_call",
+        "message",
     ]
 
 
