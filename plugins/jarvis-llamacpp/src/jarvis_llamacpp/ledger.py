@@ -35,11 +35,13 @@ class KvLedger:
         self.total = cells
         self.free = cells
         self.live = 0
-        self._table = np.zeros((sequences, longest), np.int32)
+        # Which cells they are matters only where they can be shared.
+        tracked = cells if unified else 0
+        self._table = np.zeros((sequences, longest if unified else 0), np.int32)
         self._lengths = [0] * sequences
-        self._holders = np.zeros(cells, np.int16)
-        self._live_holders = np.zeros(cells, np.int16)
-        self._unused = list(range(cells))
+        self._holders = np.zeros(tracked, np.int16)
+        self._live_holders = np.zeros(tracked, np.int16)
+        self._unused = list(range(tracked))
         self._is_live = [False] * sequences
 
     @property
@@ -53,6 +55,11 @@ class KvLedger:
 
     def extend(self, seq: int, count: int) -> None:
         """Give a sequence new cells."""
+        if not self.unified:
+            self._take(count)
+            self._lengths[seq] += count
+            self.live += count if self._is_live[seq] else 0
+            return
         cells = self._new_cells(count)
         length = self._lengths[seq]
         self._table[seq, length : length + count] = cells
@@ -64,6 +71,12 @@ class KvLedger:
 
     def extend_each(self, seqs: Sequence[int]) -> None:
         """Give each of several live sequences one new cell."""
+        if not self.unified:
+            self._take(len(seqs))
+            for seq in seqs:
+                self._lengths[seq] += 1
+            self.live += len(seqs)
+            return
         # One by one: for a few cells numpy's fixed cost is many times that of this loop.
         table, lengths = self._table, self._lengths
         for seq, cell in zip(seqs, self._new_cells(len(seqs)), strict=True):
@@ -88,6 +101,12 @@ class KvLedger:
 
     def truncate(self, seq: int, length: int) -> None:
         """Let a sequence keep only its first cells."""
+        if not self.unified:
+            gone = self._lengths[seq] - length
+            self.free += gone
+            self.live -= gone if self._is_live[seq] else 0
+            self._lengths[seq] = length
+            return
         cells = self._cells(seq)[length:]
         if self._is_live[seq]:
             self._deaden(cells)
@@ -102,7 +121,9 @@ class KvLedger:
         if self._is_live[seq] == live:
             return
         self._is_live[seq] = live
-        if live:
+        if not self.unified:
+            self.live += self._lengths[seq] if live else -self._lengths[seq]
+        elif live:
             self._enliven(self._cells(seq))
         else:
             self._deaden(self._cells(seq))
@@ -114,16 +135,19 @@ class KvLedger:
         self._lengths = [0] * len(self._lengths)
         self._holders[:] = 0
         self._live_holders[:] = 0
-        self._unused = list(range(self.total))
+        self._unused = list(range(len(self._holders)))
         self._is_live = [False] * len(self._is_live)
 
     def _cells(self, seq: int) -> npt.NDArray[np.int32]:
         return self._table[seq, : self._lengths[seq]]
 
-    def _new_cells(self, count: int) -> list[int]:
+    def _take(self, count: int) -> None:
         if count > self.free:
             raise ValueError(f"{count} cells are wanted and {self.free} are free")
         self.free -= count
+
+    def _new_cells(self, count: int) -> list[int]:
+        self._take(count)
         cells = self._unused[self.free :]
         del self._unused[self.free :]
         return cells
