@@ -167,15 +167,21 @@ def left_open(request: ChatRequest, index: int) -> bool:
 def check_template_kwargs(request: ChatRequest, *known: str) -> None:
     """Refuse template kwargs that a format does not look at, so that none is ignored in silence.
 
-    ``enable_thinking`` may be false everywhere: it asks of most models what they do anyway.
+    ``enable_thinking`` may be false everywhere, and ``reasoning_effort`` none: it asks of most
+    models what they do anyway. A format that knows one of them knows both.
 
     Raises:
         UnsupportedParameter: One of them is none of the known ones.
     """
+    thinks = {"enable_thinking", "reasoning_effort"} & {*known}
+    if request.reasoning_effort not in (None, "none") and not thinks:
+        raise UnsupportedParameter(
+            "this model's chat format knows no reasoning_effort", param="reasoning_effort"
+        )
     for name, value in request.template_kwargs.items():
         if name not in known and not (name == "enable_thinking" and value in (False, None)):
             knows = f"; it knows {', '.join(known)}" if known else ""
             raise UnsupportedParameter(
                 f"this model's chat format does not know {name}{knows}",
-                param=f"chat_template_kwargs.{name}",
+                param=name if name == "documents" else f"chat_template_kwargs.{name}",
             )

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from jarvis_core.errors import RequestError
-from jarvis_core.rendering import arguments_object, text_of
+from jarvis_core.rendering import arguments_object, check_template_kwargs, text_of
 from jarvis_core.structs import ChatRequest, FormatContext, Message, TextPart
 
 _CONTENT = r"\bcontent['\"\]]*"
@@ -40,6 +40,21 @@ def shapes(request: ChatRequest) -> list[Shape]:
     return tries
 
 
+def check_kwargs(request: ChatRequest, template: str) -> None:
+    """Refuse what a request says to a template that does not look at it.
+
+    Raises:
+        UnsupportedParameter: It names what is not looked at.
+    """
+    asked = {*request.template_kwargs, "enable_thinking", "reasoning_effort"}
+    check_template_kwargs(request, *sorted(name for name in asked if _names(template, name)))
+
+
+def _names(template: str, name: str) -> bool:
+    """Whether a template looks at a variable."""
+    return re.search(rf"\b{re.escape(name)}\b", template) is not None
+
+
 def variables(
     request: ChatRequest, context: FormatContext, template: str, shape: Shape
 ) -> dict[str, Any]:
@@ -55,8 +70,9 @@ def variables(
         RequestError: A message holds what no template can print.
     """
     given: dict[str, Any] = dict(request.template_kwargs)
-    if request.reasoning_effort is not None:
-        given.setdefault("reasoning_effort", request.reasoning_effort)
+    if (effort := request.reasoning_effort) is not None:
+        given.setdefault("reasoning_effort", effort)
+        given.setdefault("enable_thinking", effort != "none")
     return given | {
         "messages": [
             _message(m, f"messages[{i}]", template, shape) for i, m in enumerate(request.messages)

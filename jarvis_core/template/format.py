@@ -1,4 +1,7 @@
-"""The chat format ``template``: whatever the model's own Jinja template prints."""
+"""The chat format ``template``: whatever the model's own Jinja template prints.
+
+Answers are read by the markers that the template holds, see ``jarvis_core.template.markers``.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import json
 from typing import Any
 
 from jarvis_core.errors import ConfigError, JarvisError, RequestError
+from jarvis_core.grammar import AnswerSyntax
 from jarvis_core.interfaces import DeltaParser
-from jarvis_core.parsing import TextParser
 from jarvis_core.rendering import PromptBuilder, text_of
 from jarvis_core.structs import ChatRequest, Constraint, FormatContext, Prompt
-from jarvis_core.template.conversation import Shape, leave_open, shapes, variables
+from jarvis_core.template.conversation import Shape, check_kwargs, leave_open, shapes, variables
 from jarvis_core.template.helper import RenderError, TemplateHelper
+from jarvis_core.template.markers import markers_of
 from jarvis_core.template.marks import Marker, control_tokens, unused_characters
 
 # Texts that end a turn in every template that holds them.
@@ -26,7 +30,7 @@ _END_OF_TURN = (
 
 
 class TemplateFormat:
-    """Renders with the template that came with the model; answers are plain text.
+    """Renders with the template that came with the model, or was set for it.
 
     Attributes:
         name: ``template``.
@@ -46,6 +50,7 @@ class TemplateFormat:
         Raises:
             RequestError: The template refuses the conversation or fails on it, takes too long or
                 too much memory; or the model has none.
+            UnsupportedParameter: The template does not look at something that was asked of it.
             ConfigError: The template is not Jinja.
         """
         template = context.model.chat_template
@@ -55,6 +60,7 @@ class TemplateFormat:
                 f"chat_format (JARVIS_MODEL_CHAT_FORMAT, or in [models.{context.model.name}])",
                 param="model",
             )
+        check_kwargs(request, template)
         lost: RenderError | None = None
         for shape in shapes(request):
             try:
@@ -69,12 +75,19 @@ class TemplateFormat:
         raise _explained(lost, context)
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
-        """A parser to which all text is content."""
-        return TextParser()
+        """A parser that reads calls and reasoning by the markers in the template."""
+        return markers_of(context.model.chat_template or "").parser(request, prompt)
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        """None: how a call is written is known to the template's author only."""
-        return None
+        """A call as the markers in the template tell; None where it holds none that is known."""
+        style = markers_of(context.model.chat_template or "").calls
+        return style.syntax.forced(request, context.model) if style else None
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        """What the markers in the template tell."""
+        return markers_of(context.model.chat_template or "").syntax(prompt)
 
     def close(self) -> None:
         """End the helper process."""
@@ -91,11 +104,12 @@ class TemplateFormat:
         text = _up_to(cut, self._helper.render(template, given, now=now), request)
         out = PromptBuilder()
         stop = [t for t in _END_OF_TURN if t in template]
+        thinks = markers_of(template).opens_reasoning(text, request)
         tokens = control_tokens(context.model.control_tokens)
         marker = Marker(tokens, before, after) if tokens else None
         marked = _marked(marker, given) if marker else given
         if marker is None or not marker.marked:
-            return out.scaffold(text).build(stop=stop)
+            return out.scaffold(text).build(stop=stop, starts_in_reasoning=thinks)
         again = _up_to(cut, self._helper.render(template, marked, now=now), request)
         if marker.unmark(again) != text:
             raise RequestError(
@@ -104,7 +118,7 @@ class TemplateFormat:
                 param="messages",
             )
         marker.build(again, out)
-        return out.build(stop=stop)
+        return out.build(stop=stop, starts_in_reasoning=thinks)
 
 
 def _marked(marker: Marker, given: dict[str, Any]) -> dict[str, Any]:

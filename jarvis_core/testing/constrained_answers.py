@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from jarvis_core.chat import AnswerReader, Fold
 from jarvis_core.interfaces import ChatFormat
@@ -21,6 +21,7 @@ from jarvis_core.structs import (
     FormatContext,
     Message,
     ModelInfo,
+    Prompt,
     Tool,
     ToolChoice,
     Usage,
@@ -112,12 +113,33 @@ def models_like(model: ModelInfo, written: str) -> Iterator[ModelInfo]:
         yield evolve(model, control_tokens=named, control_token_ids=())
 
 
-def read_answer(
-    chat_format: ChatFormat, request: ChatRequest, context: FormatContext, chunks: Sequence[str]
-) -> tuple[Answer, list[Delta]]:
+@frozen(kw_only=True)
+class Asked:
+    """A request whose answers are to be read.
+
+    Attributes:
+        chat_format: The format under test.
+        request: The request.
+        context: The model.
+        prompt: What the format rendered.
+    """
+
+    chat_format: ChatFormat
+    request: ChatRequest
+    context: FormatContext
+    prompt: Prompt
+
+    @classmethod
+    def of(cls, chat_format: ChatFormat, request: ChatRequest, context: FormatContext) -> Asked:
+        """Render a request."""
+        prompt = chat_format.render(request, context)
+        return cls(chat_format=chat_format, request=request, context=context, prompt=prompt)
+
+
+def read_answer(asked: Asked, chunks: Sequence[str]) -> tuple[Answer, list[Delta]]:
     """What the server makes of an answer: the whole of it, and its deltas."""
-    prompt = chat_format.render(request, context)
-    reader = AnswerReader(0, chat_format.parser(request, context, prompt))
+    parser = asked.chat_format.parser(asked.request, asked.context, asked.prompt)
+    reader = AnswerReader(0, parser)
     deltas: list[Delta] = []
     for chunk in chunks:
         deltas.extend(reader.read(EngineOutput(text=chunk)))
@@ -129,11 +151,10 @@ def read_answer(
     return fold.completion().answers[0], deltas
 
 
-def check_forced(
-    chat_format: ChatFormat, request: ChatRequest, context: FormatContext, raw: str
-) -> None:
+def check_forced(asked: Asked, raw: str) -> None:
     """Check that a raw answer is the calls that the request forces and nothing else."""
-    whole, _ = read_answer(chat_format, request, context, [raw])
+    request = asked.request
+    whole, _ = read_answer(asked, [raw])
     assert not (whole.content or "").strip(), (raw, whole)
     assert whole.finish_reason == "tool_calls", (raw, whole)
     single = request.tool_choice.mode == "named" or not request.parallel_tool_calls
@@ -142,20 +163,17 @@ def check_forced(
         assert request.tool_choice.name in (None, call.name), (raw, call)
         check_arguments(request, call.name, call.arguments)
     for seed in range(3):
-        cut, deltas = read_answer(
-            chat_format, request, context, random_chunks(raw, random.Random(seed))
-        )
+        cut, deltas = read_answer(asked, random_chunks(raw, random.Random(seed)))
         assert _named(cut) == _named(whole), (raw, cut, whole)
         _check_names_come_first(deltas)
 
 
-def check_governed(
-    chat_format: ChatFormat, request: ChatRequest, context: FormatContext, raw: str
-) -> None:
+def check_governed(asked: Asked, raw: str) -> None:
     """Check that the content of a raw answer is JSON of the schema, or that it is calls alone."""
     import jsonschema
 
-    whole, _ = read_answer(chat_format, request, context, [raw])
+    request = asked.request
+    whole, _ = read_answer(asked, [raw])
     if whole.tool_calls:
         assert request.tools, (raw, whole)
         assert not (whole.content or "").strip(), (raw, whole)

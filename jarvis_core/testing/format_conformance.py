@@ -18,7 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import evolve
 
@@ -37,6 +37,7 @@ from jarvis_core.structs import (
     ToolChoice,
 )
 from jarvis_core.testing.constrained_answers import (
+    Asked,
     check_forced,
     check_governed,
     forced_requests,
@@ -58,6 +59,9 @@ from jarvis_core.testing.format_samples import (
 )
 from jarvis_core.testing.formats import parse_with, render_with
 from jarvis_core.testing.goldens import Case, chunkings, parse_agrees, render_agrees
+
+if TYPE_CHECKING:
+    from jarvis_core.testing.sampling import Sampler
 
 
 class ChatFormatConformance:
@@ -184,72 +188,62 @@ class ChatFormatConformance:
     def test_what_a_forced_choice_makes_a_model_write_is_read_as_that_call(
         self, chat_format: ChatFormat
     ) -> None:
-        from jarvis_core.testing.sampling import Sampler  # needs llguidance
-
         for request in forced_requests():
-            for context in self._contexts(chat_format, request):
-                constraint, hints = self._composed(chat_format, request, context)
-                if constraint is None:
-                    continue
-                sampler = Sampler(constraint, context.model, hints=hints)
-                for seed in range(8):
-                    raw = sampler.sample(random.Random(seed))
-                    check_forced(chat_format, request, context, raw)
+            for asked, sampler in self._sampled(chat_format, request):
+                for seed in range(6):
+                    check_forced(asked, sampler.sample(random.Random(seed)))
 
     def test_content_obeys_its_schema_after_any_reasoning(self, chat_format: ChatFormat) -> None:
-        from jarvis_core.testing.sampling import Sampler
-
         for request in governed_requests():
-            for context in self._contexts(chat_format, evolve(request, constraint=None)):
-                constraint, hints = self._composed(chat_format, request, context)
-                if constraint is None:
-                    continue
-                sampler = Sampler(constraint, context.model, hints=hints)
+            for asked, sampler in self._sampled(chat_format, request):
                 for seed in range(15):
-                    raw = sampler.sample(random.Random(seed))
-                    check_governed(chat_format, request, context, raw)
+                    check_governed(asked, sampler.sample(random.Random(seed)))
 
     def test_calls_that_may_be_made_are_right_if_they_are(self, chat_format: ChatFormat) -> None:
-        from jarvis_core.testing.sampling import Sampler
-
         for request in strict_requests():
             forced = evolve(request, tool_choice=ToolChoice(mode="required"))
-            for context in self._contexts(chat_format, forced):
-                free, _ = self._composed(chat_format, request, context)
-                calls, hints = self._composed(chat_format, forced, context)
-                if free is None or calls is None:
-                    continue
-                sampler = Sampler(free, context.model)
+            free = self._sampled(chat_format, request)
+            for (_, sampler), (_, calls) in zip(
+                free, self._sampled(chat_format, forced), strict=False
+            ):
                 for seed in range(8):
-                    raw = Sampler(calls, context.model, hints=hints).sample(random.Random(seed))
+                    raw = calls.sample(random.Random(seed))
                     assert sampler.accepts(raw), raw
                     assert not sampler.accepts(raw[:-1] + "\0"), raw
 
-    def _composed(
-        self, chat_format: ChatFormat, request: ChatRequest, context: FormatContext
-    ) -> tuple[Constraint | None, tuple[str, ...]]:
-        """The constraint that the core makes, and texts that end or begin parts of the answer."""
-        able = Capabilities(constraints=frozenset({"json_schema", "lark"}))
-        context = evolve(context, model=evolve(context.model, capabilities=able))
-        prompt = chat_format.render(request, context)
-        syntax = answer_syntax(request, chat_format, context, prompt)
-        try:
-            constraint = compose_constraint(request, chat_format, context, prompt)
-        except UnsupportedParameter:
-            return None, ()
-        return constraint, (syntax.opening, syntax.closing, *self.ends)
+    def _sampled(
+        self, chat_format: ChatFormat, request: ChatRequest
+    ) -> Iterator[tuple[Asked, Sampler]]:
+        """A request to models of several kinds, and answers under what the core composes for it.
+
+        Nothing where the format cannot write it.
+        """
+        from jarvis_core.testing.sampling import Sampler  # needs llguidance
+
+        for context in self._contexts(chat_format, request):
+            asked = Asked.of(chat_format, request, context)
+            syntax = answer_syntax(request, chat_format, context, asked.prompt)
+            try:
+                constraint = compose_constraint(request, chat_format, context, asked.prompt)
+            except UnsupportedParameter:
+                continue
+            assert constraint is not None
+            hints = (syntax.opening, syntax.closing, *self.ends)
+            yield asked, Sampler(constraint, context.model, hints=hints)
 
     def _contexts(self, chat_format: ChatFormat, request: ChatRequest) -> Iterator[FormatContext]:
-        """Contexts in which the marks of a call are text, and in which they are tokens."""
+        """Contexts in which the marks of an answer are text, and in which they are tokens."""
         from jarvis_core.testing.sampling import Sampler
 
-        plain = evolve(self.context, model=evolve(self.model, control_tokens=()))
+        able = Capabilities(constraints=frozenset({"json_schema", "lark"}))
+        plain = evolve(self.context, model=evolve(self.model, capabilities=able, control_tokens=()))
         syntax = answer_syntax(request, chat_format, plain, chat_format.render(request, plain))
         written = syntax.opening + syntax.closing + syntax.before_content
-        if request.tools and (constraint := chat_format.tool_grammar(request, plain)):
+        calls = evolve(request, tool_choice=ToolChoice(mode="required"))
+        if request.tools and (constraint := chat_format.tool_grammar(calls, plain)):
             written += Sampler(constraint, plain.model, hints=self.ends).sample(random.Random(0))
-        for model in models_like(self.model, written):
-            yield evolve(self.context, model=model)
+        for model in models_like(plain.model, written):
+            yield evolve(plain, model=model)
 
     def _render(self, chat_format: ChatFormat, request: ChatRequest) -> Prompt | None:
         """The prompt, None where the format refuses."""
