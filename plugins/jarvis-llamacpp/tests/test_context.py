@@ -153,8 +153,8 @@ def test_more_tokens_or_rows_than_there_may_be_are_refused(context: LlamaContext
     batch = Batch(64)
     with pytest.raises(ValueError, match="0 tokens"):
         context.decode(batch)
-    batch.add_each([0, 1, 2, 3, 0], [0, 0, 0, 0, 1], [5] * 5)
-    with pytest.raises(ValueError, match="5 rows"):
+    batch.add_each([0] * 37, range(37), [5] * 37)
+    with pytest.raises(ValueError, match="37 rows"):
         context.decode(batch)
     batch.clear()
     batch.add_chunk(0, 0, np.full(37, 5, np.int32), last_wanted=True)

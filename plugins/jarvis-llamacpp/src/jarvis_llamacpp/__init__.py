@@ -34,6 +34,7 @@ CAPABILITIES = Capabilities(
             "n",
             "presence_penalty",
             "priority",
+            "prompt_logprobs",
             "repetition_penalty",
             "seed",
             "stop",

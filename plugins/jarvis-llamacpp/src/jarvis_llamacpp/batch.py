@@ -42,7 +42,13 @@ class Batch:
         self.rows = 0
 
     def add_chunk(
-        self, seq: int, start: int, tokens: npt.NDArray[np.int32], *, last_wanted: bool
+        self,
+        seq: int,
+        start: int,
+        tokens: npt.NDArray[np.int32],
+        *,
+        last_wanted: bool,
+        all_wanted: bool = False,
     ) -> None:
         """Add neighbouring tokens of one sequence.
 
@@ -51,14 +57,17 @@ class Batch:
             start: Position of the first.
             tokens: Token ids, int32, one-dimensional.
             last_wanted: Whether the logits after the last are wanted.
+            all_wanted: Whether those after each of them are.
         """
         begin, end = self.size, self.size + len(tokens)
         self._check(end)
         self.token[begin:end] = tokens
         np.add(self._ramp[: len(tokens)], start, out=self.pos[begin:end])
         self.seq[begin:end] = seq
-        self.wanted[begin:end] = 0
-        if last_wanted:
+        self.wanted[begin:end] = all_wanted
+        if all_wanted:
+            self.rows += len(tokens)
+        elif last_wanted:
             self.wanted[end - 1] = 1
             self.rows += 1
         self.size = end

@@ -20,6 +20,7 @@ from jarvis_llamacpp.batch import Batch
 from jarvis_llamacpp.log import LOG
 from jarvis_llamacpp.memory import GGML_TYPES, MemoryPlan
 from jarvis_llamacpp.model import LlamaModel, load_failure
+from jarvis_llamacpp.scheduler import SCORED_ROWS
 from jarvis_llamacpp.settings import LlamaCppSettings
 from jarvis_llamacpp.threads import default_threads
 
@@ -41,6 +42,7 @@ class LlamaContext:
         kv_size: Tokens that the KV cache holds.
         n_batch: Tokens of one step at most.
         n_seqs: Sequence ids are below this.
+        n_rows: Rows of logits of one step at most.
         unified: Whether all sequences share the cells of the KV cache.
         store_bytes: Bytes at most of sequences that left the KV cache.
         no_logits: Logits of no row, float32, shape ``(0, vocabulary)``.
@@ -66,6 +68,7 @@ class LlamaContext:
         self.kv_size = int(lib.llama_n_ctx(self._context))
         self.n_batch = int(lib.llama_n_batch(self._context))
         self.n_seqs = int(params.n_seq_max)
+        self.n_rows = int(params.n_outputs_max)
         self.unified = plan.unified
         self.store_bytes = plan.store_bytes
         self._struct: Any = lib.llama_batch()
@@ -84,7 +87,7 @@ class LlamaContext:
             DecodeError: llama.cpp failed.
         """
         self._check()
-        if not 0 < batch.size <= self.n_batch or batch.rows > self.n_seqs:
+        if not 0 < batch.size <= self.n_batch or batch.rows > self.n_rows:
             raise ValueError(f"a step of {batch.size} tokens and {batch.rows} rows of logits")
         if self._bound is not batch:
             self._bind(batch)
@@ -108,7 +111,7 @@ class LlamaContext:
             raise DecodeError("llama.cpp has no logits of the last step")
         address = ctypes.addressof(pointer.contents)
         if address != self._address:
-            shape = (self.n_seqs, self._model.vocabulary.size)
+            shape = (self.n_rows, self._model.vocabulary.size)
             block = (ctypes.c_float * (shape[0] * shape[1])).from_address(address)
             self._rows = np.ctypeslib.as_array(block).reshape(shape)
             self._address = address
@@ -219,7 +222,7 @@ def _context_params(plan: MemoryPlan, settings: LlamaCppSettings) -> Any:
     params.n_batch = tokens
     params.n_ubatch = min(settings.n_ubatch or tokens, tokens)
     params.n_seq_max = settings.max_num_seqs
-    params.n_outputs_max = settings.max_num_seqs
+    params.n_outputs_max = min(settings.max_num_seqs + SCORED_ROWS, tokens)
     params.n_threads = threads
     params.n_threads_batch = settings.n_threads_batch or threads
     params.flash_attn_type = _FLASH[settings.flash_attn]

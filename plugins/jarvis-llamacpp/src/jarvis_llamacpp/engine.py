@@ -87,6 +87,8 @@ class LlamaCppEngine:
         )
         if most == len(ids):
             yield EngineOutput(prompt_tokens=len(ids))
+            if request.prompt_logprobs is not None:
+                yield await self._prompt_logprobs(request, ids)
             for index in range(request.n):
                 usage = Usage(prompt_tokens=len(ids), completion_tokens=0)
                 last = index == request.n - 1
@@ -99,11 +101,25 @@ class LlamaCppEngine:
         self._runner.submit(job)
         try:
             yield EngineOutput(prompt_tokens=len(ids))
+            if request.prompt_logprobs is not None and len(ids) == 1:
+                yield _NO_LOGPROBS
             while not job.reply.finished:
                 yield await job.reply.take()
         finally:
             if not job.reply.finished:
                 self._runner.abort(job)
+
+    async def _prompt_logprobs(self, request: GenerationRequest, ids: list[int]) -> EngineOutput:
+        """The logprobs of a prompt that is not continued."""
+        if len(ids) == 1:
+            return _NO_LOGPROBS
+        job = self._make_job(evolve(request, n=1), ids, len(ids) + 1, None, ())
+        self._runner.submit(job)
+        try:
+            output = await job.reply.take()
+        finally:
+            self._runner.abort(job)
+        return EngineOutput(prompt_logprobs=output.prompt_logprobs)
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt."""
@@ -141,6 +157,8 @@ class LlamaCppEngine:
     ) -> Job:
         sampling, vocabulary = request.sampling, self._model.vocabulary
         job = Job(request=request, reply=Reply(asyncio.get_running_loop()), open=request.n)
+        if request.prompt_logprobs is not None and len(ids) > 1:
+            job.prompt_logprobs = [None]
         end_ids = frozenset(sampling.stop_token_ids)
         if not sampling.ignore_eos:
             end_ids |= vocabulary.end_ids
@@ -154,6 +172,7 @@ class LlamaCppEngine:
                 pieces=vocabulary.pieces,
                 bad_words=bad_words,
             )
+            scored = index == 0 and job.prompt_logprobs is not None
             matcher = None
             if grammar is not None:
                 matcher = self._constraints.matcher(grammar, ignore_eos=sampling.ignore_eos)
@@ -170,7 +189,8 @@ class LlamaCppEngine:
                     salt=_prefix_key(request),
                     adapter=request.adapter,
                     # Reuse of whole tiles gives the same numbers as computing anew.
-                    stride=1 if sampling.seed is None else ALIGNMENT,
+                    stride=_NOTHING if scored else 1 if sampling.seed is None else ALIGNMENT,
+                    scored=scored,
                     end_ids=end_ids,
                     min_tokens=sampling.min_tokens,
                     greedy=sampler.plain and request.logprobs is None and matcher is None,
@@ -180,6 +200,13 @@ class LlamaCppEngine:
                 )
             )
         return job
+
+
+_NO_LOGPROBS = EngineOutput(prompt_logprobs=(None,))
+"""Those of a prompt of one token."""
+
+_NOTHING = 1 << 30
+"""A stride so long that nothing is reused."""
 
 
 def _prefix_key(request: GenerationRequest) -> str | None:
@@ -229,6 +256,9 @@ def load_engine(
     except BaseException:
         loaded.close()
         raise
+    if not loaded.partial_reuse:  # of a prompt that is known, no logits could be had again
+        parameters = capabilities.parameters - {"prompt_logprobs"}
+        capabilities = evolve(capabilities, parameters=parameters)
     info = _model_info(model, weights, loaded, plan, settings, capabilities)
     tokenizer = Tokenizer(loaded.vocabulary, loaded.tokenize_text, plan.context_length)
     return LlamaCppEngine(info, loaded, runner, TextEncoder(tokenizer))

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 
 from jarvis_core import InsufficientMemory, SettingError
 from jarvis_llamacpp.gguf import BLOCKS
+from jarvis_llamacpp.scheduler import SCORED_ROWS
 from jarvis_llamacpp.settings import LlamaCppSettings
 from jarvis_llamacpp.source import Weights
 
@@ -184,7 +185,7 @@ def compute_bytes(weights: Weights, settings: LlamaCppSettings) -> int:
     hidden = header.number("feed_forward_length", 4 * width)
     vocabulary = header.number("vocab_size", 128_000)
     activations = rows * (8 * width + 3 * hidden) * 4
-    return activations + 2 * settings.max_num_seqs * vocabulary * 4
+    return activations + 2 * (settings.max_num_seqs + SCORED_ROWS) * vocabulary * 4
 
 
 def available_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -76,6 +76,7 @@ def _join(first: EngineOutput, second: EngineOutput) -> EngineOutput:
         text=first.text + second.text,
         token_ids=first.token_ids + second.token_ids,
         logprobs=first.logprobs + second.logprobs,
+        prompt_logprobs=first.prompt_logprobs,
         finish_reason=second.finish_reason,
         usage=second.usage,
     )

@@ -169,6 +169,7 @@ class Runner:
                 self._outbox.send()
             try:
                 asked, logits = stepper.step()
+                self._score(stepper)
                 self._advance(asked, logits)
                 self._failures = 0
             except Exception as error:
@@ -253,6 +254,30 @@ class Runner:
                 _log.exception("request %s: choosing a token failed", continuation.job.request.id)
                 self._fail(continuation.job, EngineError("the engine failed to choose a token"))
 
+    def _score(self, stepper: Stepper) -> None:
+        """Take the logprobs of prompts; what comes after them is held back until they are whole."""
+        for continuation, start, rows in stepper.scored:
+            job = continuation.job
+            found, top = job.prompt_logprobs, job.request.prompt_logprobs
+            if found is None or top is None or continuation.finished:
+                continue
+            for at, row in enumerate(rows, start + 1):
+                if at == len(found) < continuation.prompt_length:
+                    token = int(continuation.tokens[at])
+                    found.append(LogprobReader(row, top, self._vocabulary).of(token))
+            if len(found) == continuation.prompt_length:
+                job.prompt_logprobs = None
+                self._post(job, EngineOutput(prompt_logprobs=tuple(found)))
+                for output in job.held:
+                    self._post(job, output)
+
+    def _post(self, job: Job, output: EngineOutput) -> None:
+        """Send an output, once those before it are sent."""
+        if job.prompt_logprobs is not None:
+            job.held.append(output)
+            return
+        self._outbox.add(job.reply, output)
+
     def _choose(self, continuation: Continuation, row: Row) -> None:
         wanted = continuation.job.request.logprobs
         reader = None if wanted is None else LogprobReader(row, wanted, self._vocabulary)
@@ -315,4 +340,4 @@ class Runner:
         )
         continuation.unsent.clear()
         continuation.unsent_logprobs.clear()
-        self._outbox.add(job.reply, output)
+        self._post(job, output)

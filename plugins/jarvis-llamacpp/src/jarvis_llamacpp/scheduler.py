@@ -33,6 +33,9 @@ PATIENCE = 4
 ALIGNMENT = 64
 """Chunks end at multiples of this: attention works in tiles of so many tokens."""
 
+SCORED_ROWS = 32
+"""Rows of logits of one step for prompts whose every token is scored."""
+
 ADAPTER_TURNS = 4
 """Steps in a row for sequences of one LoRA adapter while those of others wait."""
 
@@ -209,11 +212,15 @@ class Scheduler(Generic[S]):
         self.cache.make_room(taken + budget)
         budget = min(budget, self._ledger.free - taken)
         chunks = []
+        rows = SCORED_ROWS
         for sequence, most in _shares(reading, budget, others):
             count = min(most, budget)
+            if sequence.scored:
+                count = min(count, rows)
+                rows -= count
             if count <= 0:
                 continue
-            if count < sequence.remaining:
+            if count < sequence.remaining and not sequence.scored:
                 beyond = (sequence.computed + count) % ALIGNMENT
                 count -= beyond if beyond < count else 0
             budget -= count

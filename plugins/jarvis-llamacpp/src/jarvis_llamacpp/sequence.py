@@ -21,6 +21,7 @@ class Sequence:
         salt: Prefix reuse stays among sequences of one salt.
         adapter: Name of the LoRA adapter that it is computed with.
         stride: Only multiples of this many tokens are reused from other sequences.
+        scored: Whether the logits after every token of the prompt are wanted.
         seq: Sequence id in llama.cpp while it runs, else -1.
         computed: Tokens that are in the KV cache, or in ``saved``.
         cached: Tokens of the prompt that were reused.
@@ -36,6 +37,7 @@ class Sequence:
     salt: str | None = None
     adapter: str | None = None
     stride: int = 1
+    scored: bool = False
     seq: int = -1
     computed: int = 0
     cached: int = 0

@@ -15,6 +15,8 @@ class Stepper:
     Attributes:
         context: llama.cpp's context.
         scheduler: Chooses what is computed.
+        scored: Of the last step, continuations whose every token is scored: each with the place of
+            the first token and the logits after it and the following ones.
     """
 
     def __init__(self, context: LlamaContext, scheduler: Scheduler[Continuation]) -> None:
@@ -23,6 +25,7 @@ class Stepper:
         self.scheduler = scheduler
         self._batch = Batch(context.n_batch)
         self._adapter: str | None = None
+        self.scored: list[tuple[Continuation, int, Logits]] = []
 
     def step(self) -> tuple[list[Continuation], Logits]:
         """Compute one step.
@@ -35,6 +38,7 @@ class Stepper:
             DecodeError: llama.cpp failed.
             EngineError: A sequence that is alone does not fit, against all reckoning.
         """
+        self.scored.clear()
         plan = self.scheduler.schedule()
         if not plan:
             return [], self.context.no_logits
@@ -47,11 +51,31 @@ class Stepper:
                 raise EngineError("the KV cache has no room for a single request")
             return [], self.context.no_logits
         self.scheduler.commit(plan)
+        if any(chunk.sequence.scored for chunk in plan.chunks):
+            return self._read_scored(plan)
         asked = [chunk.sequence for chunk in plan.chunks if chunk.last]
         asked += plan.singles
         if not asked:
             return [], self.context.no_logits
         return asked, self.context.logits(len(asked))
+
+    def _read_scored(self, plan: Plan[Continuation]) -> tuple[list[Continuation], Logits]:
+        """What ``step`` returns, where more rows than those were computed."""
+        logits = self.context.logits(self._batch.rows)
+        asked, rows, row = [], [], 0
+        for chunk in plan.chunks:
+            sequence, count = chunk.sequence, int(chunk.last)
+            if sequence.scored:
+                count = chunk.count
+                start = sequence.computed - count
+                self.scored.append((sequence, start, logits[row : row + count]))
+            row += count
+            if chunk.last:
+                asked.append(sequence)
+                rows.append(row - 1)
+        asked += plan.singles
+        rows += range(row, row + len(plan.singles))
+        return asked, logits[rows]
 
     def recover(self) -> None:
         """Begin anew after a step that failed: nothing runs and nothing is cached."""
@@ -65,7 +89,9 @@ class Stepper:
             sequence = chunk.sequence
             start = sequence.computed
             tokens = sequence.tokens[start : start + chunk.count]
-            batch.add_chunk(sequence.seq, start, tokens, last_wanted=chunk.last)
+            batch.add_chunk(
+                sequence.seq, start, tokens, last_wanted=chunk.last, all_wanted=sequence.scored
+            )
         singles = plan.singles
         if singles:
             batch.add_each(
