@@ -55,15 +55,25 @@ def _lines(api: Mapping[str, Any]) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{escape(info['title'])}: the API</title><style>{_style()}</style></head><body>"
     yield f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
-    yield f"<p>{escape(info['description'])}</p>"
+    yield f"<p>{escape(info['description'])} Keys are needed where the server has some.</p>"
     yield '<p>For programs: <a href="openapi.json"><code>/openapi.json</code></a>.</p><main>'
-    tag = ""
+    tag, schemas = "", api["components"]["schemas"]
+    bodies = set()
     for path, operations in api["paths"].items():
         for method, operation in operations.items():
             if operation["tags"][0] != tag:
                 tag = operation["tags"][0]
                 yield f"<h2>{escape(tag)}</h2>"
-            yield from _operation(method, path, operation, api["components"]["schemas"])
+            yield from _operation(method, path, operation, schemas)
+            bodies.add(_body(operation))
+    yield "<h2>shapes</h2>"
+    for name, shape in schemas.items():
+        if name not in bodies:
+            yield f"<details><summary><code>{escape(name)}</code>"
+            yield f'<span class="what">{escape(shape["description"])}</span></summary>'
+            yield f'<div id="{escape(name)}">'  # browsers open what holds the target of a link
+            yield from _fields(shape)
+            yield "</div></details>"
     yield "</main></body></html>"
 
 
@@ -72,19 +82,25 @@ def _operation(
 ) -> Iterator[str]:
     keys = [_KEYS[name] for needed in operation["security"] for name in needed]
     yield f'<details><summary><span class="method">{escape(method.upper())}</span>'
-    yield f'<code>{escape(path)}</code> <span class="key">{", ".join(keys)}</span></summary>'
-    yield f"<p>{escape(operation['summary'])}</p>"
-    if "requestBody" in operation:
-        schema = operation["requestBody"]["content"][JSON]["schema"]
-        yield from _fields(schemas[_name(schema)])
+    yield f'<code>{escape(path)}</code><span class="what">{escape(operation["summary"])}</span>'
+    yield f'<span class="key">{", ".join(keys)}</span></summary>'
+    body = _body(operation)
+    yield from _fields(schemas[body]) if body else ["<p>It takes no body.</p>"]
     yield "</details>"
+
+
+def _body(operation: Mapping[str, Any]) -> str:
+    """Name of the shape of its body; empty where it takes none."""
+    if "requestBody" not in operation:
+        return ""
+    return _name(operation["requestBody"]["content"][JSON]["schema"])
 
 
 def _fields(shape: Mapping[str, Any]) -> Iterator[str]:
     yield "<table><thead><tr><th>field<th>type<th>what becomes of it</thead><tbody>"
     for name, schema in shape["properties"].items():
         needed = " <b>needed</b>" if name in shape["required"] else ""
-        yield f"<tr><td><code>{escape(name)}</code>{needed}<td>{escape(_type(schema))}"
+        yield f"<tr><td><code>{escape(name)}</code>{needed}<td>{_type(schema)}"
         yield f"<td>{escape(schema.get('description', ''))}"
     yield "</tbody></table>"
 
@@ -94,14 +110,15 @@ def _name(reference: Mapping[str, Any]) -> str:
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """A schema in a few words."""
+    """A schema in a few words, with links to the shapes that it refers to."""
     if "$ref" in schema:
-        return _name(schema)
+        name = escape(_name(schema))
+        return f'<a href="#{name}">{name}</a>'
     if "anyOf" in schema:
         found = dict.fromkeys(_type(member) for member in schema["anyOf"])
         return " or ".join(name for name in found if name != "null")
     if "enum" in schema:
-        return ", ".join(value for value in schema["enum"] if value is not None)
+        return ", ".join(escape(value) for value in schema["enum"] if value is not None)
     kinds = schema.get("type", "anything")
     kind = kinds if isinstance(kinds, str) else kinds[0]
-    return f"list of {_type(schema['items'])}" if kind == "array" else str(kind)
+    return f"list: {_type(schema['items'])}" if kind == "array" else str(kind)

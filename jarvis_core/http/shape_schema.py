@@ -69,7 +69,8 @@ class Definitions:
         self.schemas[name] = {}  # a shape may refer to itself
         properties = {}
         fields = attrs.fields(attrs.resolve_types(shape))
-        for field in fields:
+        required = [field for field in fields if field.default is attrs.NOTHING]
+        for field in (*required, *(f for f in fields if f not in required)):
             properties[field.name] = self.of(field.type)
             if described := describe(field.name):
                 properties[field.name] |= {"description": described}
@@ -77,7 +78,7 @@ class Definitions:
             "type": "object",
             "description": (inspect.getdoc(shape) or "").partition("\n")[0],
             "properties": properties,
-            "required": [field.name for field in fields if field.default is attrs.NOTHING],
+            "required": [field.name for field in required],
         }
         return name
 

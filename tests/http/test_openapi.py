@@ -121,6 +121,14 @@ async def test_the_page_has_every_path_and_loads_nothing(serve: Serve) -> None:
     assert re.findall(r"https?:|//|<script|<img|<link|@import|url\(", page) == []
 
 
+async def test_links_on_the_page_lead_to_a_shape(serve: Serve) -> None:
+    page = (await (await serve()).client.get("/docs")).text
+    links = set(re.findall(r'href="#(\w+)"', page))
+
+    assert links
+    assert links <= set(re.findall(r'id="(\w+)"', page))
+
+
 async def test_the_page_needs_no_key_and_the_document_does(serve: Serve) -> None:
     served = await serve(api_key="k")
 
