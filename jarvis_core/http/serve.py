@@ -12,17 +12,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import importlib
 import signal
 import socket
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
-from sanic import Sanic
-from sanic.server import AsyncioServer
 
 from jarvis_core.errors import (
     ConfigError,
@@ -32,15 +31,19 @@ from jarvis_core.errors import (
     SettingError,
 )
 from jarvis_core.http import logs
-from jarvis_core.http.app import create_app
-from jarvis_core.http.front import Front
-from jarvis_core.http.protocol import Connection
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.events import EventKind, ModelEvent
 from jarvis_core.models.status import ModelState
 from jarvis_core.plugins import Registry
 from jarvis_core.settings import ServerSettings, Settings
 from jarvis_core.settings.values import DEFAULT, bad_value
+
+if TYPE_CHECKING:  # imported while the engine hosts start
+    from sanic import Sanic
+    from sanic.server import AsyncioServer
+
+    from jarvis_core.http.front import Front
+    from jarvis_core.http.protocol import Connection
 
 _log = structlog.stdlib.get_logger("jarvis.server")
 
@@ -139,6 +142,8 @@ def url(sock: socket.socket) -> str:
 
 async def listen(app: Sanic[Any, Any], sock: socket.socket) -> AsyncioServer:
     """Accept connections; returns at once."""
+    from jarvis_core.http.protocol import Connection
+
     server = await app.create_server(
         sock=sock, protocol=Connection, asyncio_server_kwargs={"start_serving": False}
     )
@@ -158,9 +163,8 @@ class _Server:
         self._sock = sock
         self._announce = announce
         self._catalogue = Catalogue(settings.models, settings.server, announce)
-        self._app = create_app(settings.server, self._catalogue)
-        self._front: Front = self._app.ctx.front
-        self._front.metrics.add_plugins(registry.plugins)
+        self._registry = registry
+        self._front: Front
         self._signals: list[signal.Signals] = []
         self._first_signal = asyncio.Event()
         self._second_signal = asyncio.Event()
@@ -171,10 +175,11 @@ class _Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signal, number)
-        server = await listen(self._app, self._sock)
+        # Engine hosts take as long to start as this process takes to import: both at once.
+        await self._catalogue.start()
+        server = await listen(await self._make_app(), self._sock)
         self._tell("listening", url(self._sock))
         gc.freeze()  # what is imported stays: the collector need not look at it again
-        await self._catalogue.start()
         watch = asyncio.create_task(self._watch_models())
         await self._first_signal.wait()
         watch.cancel()
@@ -191,6 +196,15 @@ class _Server:
         hurry.cancel()
         await ending
         return CONFIG_ERROR if self._no_model_left else 0
+
+    async def _make_app(self) -> Sanic[Any, Any]:
+        await asyncio.to_thread(importlib.import_module, "jarvis_core.http.app")
+        from jarvis_core.http.app import create_app
+
+        app = create_app(self._settings, self._catalogue)
+        self._front = app.ctx.front
+        self._front.metrics.add_plugins(self._registry.plugins)
+        return app
 
     def _signal(self, number: signal.Signals) -> None:
         self._signals.append(number)
