@@ -283,7 +283,6 @@ def test_a_call_is_sent_when_it_is_complete(name: str, write: Callable[[list[Cal
 @pytest.mark.parametrize(
     ("name", "raw"),
     [
-        ("gemma4", "<|tool_call>call:f{x:1,x:2}<tool_call|>"),
         ("gemma4", "<|tool_call>call:f{x:01}<tool_call|>"),
         ("gemma4", "<|tool_call>call:f{x:yes}<tool_call|>"),
         ("gemma4", "<|tool_call>call:f{x:1,}<tool_call|>"),
@@ -528,9 +527,24 @@ def test_gemma_is_not_held_to_what_its_grammar_cannot_say() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_tool_without_parameters_can_be_forced(name: str) -> None:
-    for raw in samples(forced(name, {})):
-        assert parsed(name, [raw])["tool_calls"], raw
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({}, None),
+        ({"type": "object", "additionalProperties": False}, None),
+        ({"type": "object"}, object),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, int),
+    ],
+)
+def test_a_tool_that_names_no_argument_can_be_forced(
+    name: str, schema: dict[str, Any], kind: type | None
+) -> None:
+    seen: list[Any] = []
+    for raw in samples(forced(name, schema)):
+        (made, *_) = parsed(name, [raw])["tool_calls"]
+        seen += json.loads(made["arguments"]).values()
+    assert bool(seen) is (kind is not None)
+    assert all(isinstance(value, kind or object) for value in seen)
 
 
 def test_gpt_oss_is_forced_to_one_call_at_a_time() -> None:

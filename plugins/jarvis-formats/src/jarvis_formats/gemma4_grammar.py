@@ -51,7 +51,7 @@ class _Writer:
         required = schema.get("required") or ()
         properties |= {name: {} for name in required if name not in properties}
         if not properties:
-            return "" if depth == 0 else self._any_members(ANY_DEPTH - 1)
+            return self._other_members(schema, depth)
         first, more = "", ""
         for name, value in reversed(in_order(properties)):
             key = self._grammar.text(f"{bare_key(name)}:")
@@ -65,6 +65,14 @@ class _Writer:
             more = self._grammar.rule("more", more)
             first = self._grammar.rule("members", first)
         return first
+
+    def _other_members(self, schema: Mapping[str, Any], depth: int) -> str:
+        """The members of an object that names none."""
+        other = schema.get("additionalProperties", "properties" not in schema)
+        if other is False:
+            return ""
+        known = isinstance(other, Mapping)
+        return self._some_members(self._value(other, depth + 1) if known else self._any(1))
 
     def _value(self, value: Any, depth: int) -> str:
         schema: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
@@ -103,12 +111,12 @@ class _Writer:
         kinds = [self._text(), *(self._grammar.regex(s) for s in _SCALARS.values())]
         if depth:
             kinds.append(self._array(self._any(depth - 1), at_least_one=False))
-            kinds.append(f'"{{" {self._any_members(depth - 1)} "}}"')
+            kinds.append(f'"{{" {self._some_members(self._any(depth - 1))} "}}"')
         return self._grammar.rule("any", self._one_of(kinds))
 
-    def _any_members(self, depth: int) -> str:
-        member = f'{self._grammar.regex("[A-Za-z_][A-Za-z0-9_]*")} ":" {self._any(depth)}'
-        return f'({member} ("," {member})*)?'
+    def _some_members(self, value: str) -> str:
+        key = self._grammar.regex("[A-Za-z_][A-Za-z0-9_]{0,63}")
+        return f'({key} ":" {value} ("," {key} ":" {value})*)?'
 
     def _array(self, item: str, *, at_least_one: bool) -> str:
         items = f'({item} ("," {item})*)'

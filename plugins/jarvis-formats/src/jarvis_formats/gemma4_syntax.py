@@ -107,9 +107,9 @@ def scan_object(cursor: Cursor, depth: int = 0) -> Scan[str]:
     """An object from its opening brace to its closing one, as JSON text.
 
     Raises:
-        Mismatch: It is none, a key is there twice, or it is nested too deep.
+        Mismatch: It is none, or it is nested too deep.
     """
-    members: dict[str, str] = {}
+    members: list[str] = []
     yield from literal(cursor, "{")
     yield from spaces(cursor)
     if (yield from peek(cursor)) == "}":
@@ -120,11 +120,10 @@ def scan_object(cursor: Cursor, depth: int = 0) -> Scan[str]:
         key = yield from _key(cursor)
         yield from spaces(cursor)
         yield from literal(cursor, ":")
-        if key in members:
-            raise Mismatch
-        members[key] = yield from _value(cursor, depth + 1)
+        value = yield from _value(cursor, depth + 1)
+        members.append(f"{tojson(key)}: {value}")
         if (yield from _separator(cursor, "}")) == "}":
-            return "{" + ", ".join(f"{tojson(k)}: {v}" for k, v in members.items()) + "}"
+            return "{" + ", ".join(members) + "}"
 
 
 def _array(cursor: Cursor, depth: int) -> Scan[str]:
