@@ -25,9 +25,10 @@ from jarvis_core.http.openai.responses.conversation import (
     gather,
     turns_to_drop,
 )
+from jarvis_core.http.openai.responses.echo import echo
 from jarvis_core.http.openai.responses.items import Item
 from jarvis_core.http.openai.responses.replay import ENDINGS, replay
-from jarvis_core.http.openai.responses.request import ResponseCall, chat_request, echo, read_call
+from jarvis_core.http.openai.responses.request import ResponseCall, chat_request, read_call
 from jarvis_core.http.openai.responses.store import Broken, StoredResponse
 from jarvis_core.http.responses import Response, json
 from jarvis_core.structs import ModelInfo

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import sqlite3
 import threading
 import time
@@ -21,36 +20,17 @@ import orjson
 import structlog
 from attrs import frozen
 
-from jarvis_core.errors import SettingError
+from jarvis_core.http.openai.responses.database import open_database
+from jarvis_core.http.openai.responses.room import Room
 from jarvis_core.settings import ServerSettings
 
 _log = structlog.stdlib.get_logger("jarvis.responses")
 
-APPLICATION_ID = 0x4A525350
-"""Marks a SQLite file as ours: ``JRSP``."""
-
-VERSION = 1
-"""Version of the tables."""
-
-LOCK_WAIT = 2.0
-"""Seconds that another program may hold the file."""
-
 ROW_BYTES = 256
 """Bytes counted for a response beside its texts: ids and index entries."""
 
-_TABLES = """
-CREATE TABLE responses (
-    id TEXT PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    previous TEXT,
-    used REAL NOT NULL,
-    bytes INTEGER NOT NULL,
-    input BLOB NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX responses_by_use ON responses (tenant, used, bytes);
-CREATE INDEX responses_by_age ON responses (used);
-"""
+MAX_WAITING = 1024
+"""Responses that may wait to be written."""
 
 T = TypeVar("T")
 
@@ -119,9 +99,11 @@ class ResponseStore:
         self._max_responses = max_responses
         self._max_bytes = max_bytes
         self._clock = clock
-        self._db = _open(path)
+        self._db = open_database(path)
+        self._room = Room(self._db)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarvis-responses")
-        self._closing = threading.Lock()
+        self._lock = threading.Lock()
+        self._waiting = 0
         self._closed = False
 
     @classmethod
@@ -142,18 +124,21 @@ class ResponseStore:
         """Keep a response; whoever asks for it afterwards finds it.
 
         Returns:
-            Whether it can be kept: one that is larger than the whole store cannot. What goes wrong
-            later, with a disk, is in the log.
+            Whether it can be kept: one that is larger than the whole store cannot, and none while a
+            slow disk has too much to write already. What goes wrong later is in the log.
         """
-        if self._closed:
-            return False
         written, body = orjson.dumps(response.input), orjson.dumps(response.body)
         size = len(written) + len(body) + ROW_BYTES
         if size > self._max_bytes:
             _log.warning("a response is larger than the whole store", bytes=size)
             return False
-        row = (response.id, response.tenant, response.previous, size, written, body)
-        self._thread.submit(self._put, *row)
+        with self._lock:
+            if self._closed or self._waiting >= MAX_WAITING:
+                _log.warning("a response is not stored", waiting=self._waiting)
+                return False
+            self._waiting += 1
+            row = (response.id, response.tenant, response.previous, size, written, body)
+            self._thread.submit(self._put, *row)
         return True
 
     async def get(self, id: str, tenant: str) -> StoredResponse | None:  # noqa: A002
@@ -174,11 +159,12 @@ class ResponseStore:
 
     def close(self) -> None:
         """Write what is waiting to be written, and give the file back; further calls do nothing."""
-        with self._closing:
-            if not self._closed:
-                self._closed = True
-                self._thread.shutdown()
-                self._db.close()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._thread.shutdown()
+        self._db.close()
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -201,10 +187,14 @@ class ResponseStore:
                     "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (id, tenant, previous, self._clock(), size, written, body),
                 )
+                self._room.taken(tenant, size)
                 self._touch(id, tenant)
                 self._make_room()
         except sqlite3.Error as error:
             _log.error("a response could not be stored", reason=str(error))
+        finally:
+            with self._lock:
+                self._waiting -= 1
 
     def _get(self, id: str, tenant: str) -> StoredResponse | None:  # noqa: A002
         with self._transaction():
@@ -228,11 +218,14 @@ class ResponseStore:
 
     def _delete(self, id: str, tenant: str) -> bool:  # noqa: A002
         with self._transaction():
-            done = self._db.execute(
-                "DELETE FROM responses WHERE id = ? AND tenant = ? AND used >= ?",
+            row = self._db.execute(
+                "SELECT bytes FROM responses WHERE id = ? AND tenant = ? AND used >= ?",
                 (id, tenant, self._clock() - self._ttl),
-            )
-        return done.rowcount > 0
+            ).fetchone()
+            if row is not None:
+                self._db.execute("DELETE FROM responses WHERE id = ?", (id,))
+                self._room.given(tenant, 1, row[0])
+        return row is not None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -241,6 +234,9 @@ class ResponseStore:
         try:
             yield
             self._db.execute("COMMIT")
+        except sqlite3.Error:
+            self._room.forget()
+            raise
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -277,91 +273,25 @@ class ResponseStore:
             wanted = row[0]
 
     def _forget_expired(self) -> None:
-        self._db.execute("DELETE FROM responses WHERE used < ?", (self._clock() - self._ttl,))
+        oldest = self._clock() - self._ttl
+        expired = self._db.execute(
+            "SELECT tenant, COUNT(*), SUM(bytes) FROM responses WHERE used < ? GROUP BY tenant",
+            (oldest,),
+        ).fetchall()
+        if expired:
+            self._db.execute("DELETE FROM responses WHERE used < ?", (oldest,))
+        for row in expired:
+            self._room.given(*row)
 
     def _make_room(self) -> None:
         """Forget what was not used for longest, of the tenant that takes most room, until it fits.
 
         What was stored last is used last, so it stays.
         """
-        totals = {
-            tenant: [count, size]
-            for tenant, count, size in self._db.execute(
-                "SELECT tenant, COUNT(*), SUM(bytes) FROM responses GROUP BY tenant"
-            )
-        }
-        while (
-            sum(count for count, _ in totals.values()) > self._max_responses
-            or sum(size for _, size in totals.values()) > self._max_bytes
-        ):
-            tenant = max(totals, key=lambda name: self._share(*totals[name]))
+        limits = (self._max_responses, self._max_bytes)
+        while (tenant := self._room.greediest(*limits)) is not None:
             id_, size = self._db.execute(
                 "SELECT id, bytes FROM responses WHERE tenant = ? ORDER BY used LIMIT 1", (tenant,)
             ).fetchone()
             self._db.execute("DELETE FROM responses WHERE id = ?", (id_,))
-            totals[tenant][0] -= 1
-            totals[tenant][1] -= size
-
-    def _share(self, count: int, size: int) -> float:
-        """How much of the store a tenant takes, of that limit of which it takes most."""
-        return max(count / self._max_responses, size / self._max_bytes)
-
-
-def _open(path: str) -> sqlite3.Connection:
-    """The database, ready for use.
-
-    Raises:
-        SettingError: The file cannot be used; the message says why.
-    """
-    try:
-        if path:
-            # The file holds what people wrote: it is for this user only. SQLite gives the files
-            # that it keeps beside it the same mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(
-            path or ":memory:", timeout=LOCK_WAIT, isolation_level=None, check_same_thread=False
-        )
-    except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, getattr(error, "strerror", None) or str(error)) from None
-    try:
-        _prepare(db, path)
-    except sqlite3.Error as error:
-        db.close()
-        reason = str(error)
-        if "locked" in reason:
-            reason = "another program holds it; end that program or choose another file"
-        raise _unusable(path, reason) from None
-    except SettingError:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection, path: str) -> None:
-    empty = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() == (0,)
-    if not empty:
-        _check(db, path)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA secure_delete = ON")
-    db.execute("BEGIN IMMEDIATE")
-    if empty:
-        for statement in filter(str.strip, _TABLES.split(";")):
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
-
-
-def _check(db: sqlite3.Connection, path: str) -> None:
-    """Refuse a file that is not ours, not of this version, or damaged."""
-    if db.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
-        raise _unusable(path, "it is the database of another program; choose another file")
-    if db.execute("PRAGMA user_version").fetchone() != (VERSION,):
-        raise _unusable(path, "another version of Jarvis wrote it; choose another file")
-    if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-        raise _unusable(path, "it is damaged; move it away, and a new one is made")
-
-
-def _unusable(path: str, reason: str) -> SettingError:
-    return SettingError(f"JARVIS_RESPONSES_DB: {path} cannot be used: {reason}")
+            self._room.given(tenant, 1, size)

@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,19 +14,28 @@ from pathlib import Path
 import pytest
 
 from jarvis_core.errors import SettingError
-from jarvis_core.http.openai.responses import store as module
+from jarvis_core.http.openai.responses import database
+from jarvis_core.http.openai.responses import store as store_module
 from jarvis_core.http.openai.responses.store import Broken, ResponseStore, StoredResponse
 
 pytestmark = pytest.mark.anyio
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that goes on when it is told to.
+
+    Attributes:
+        now: The time.
+        gate: Whoever asks for the time waits for it.
+    """
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.gate = threading.Event()
+        self.gate.set()
 
     def __call__(self) -> float:
+        self.gate.wait()
         self.now += 0.001
         return self.now
 
@@ -204,6 +214,30 @@ async def test_two_servers_may_share_a_file(opened: Open, tmp_path: Path) -> Non
     assert await second.get("r1", "a") is not None
 
 
+async def test_what_two_servers_store_is_bounded_together(opened: Open, tmp_path: Path) -> None:
+    path = tmp_path / "responses.db"
+    first, second = opened(path, max_responses=4), opened(path, max_responses=4)
+    for number in range(4):
+        first.put(response(f"a{number}"))
+        await first.get("none", "a")
+        second.put(response(f"b{number}"))
+        await second.get("none", "a")
+    names = [f"{server}{number}" for number in range(4) for server in "ab"]
+    assert await ids(first, "a", *names) == ["a2", "b2", "a3", "b3"]
+
+
+async def test_what_waits_for_a_slow_disk_is_bounded(
+    opened: Open, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MAX_WAITING", 3)
+    store = opened()
+    clock.gate.clear()  # the thread asks for the time, and waits
+    assert [store.put(response(f"r{number}")) for number in range(5)] == [True] * 3 + [False] * 2
+    clock.gate.set()
+    assert await ids(store, "a", "r0", "r1", "r2", "r3") == ["r0", "r1", "r2"]
+    assert store.put(response("r5"))
+
+
 async def test_a_file_is_for_its_owner_only(opened: Open, tmp_path: Path) -> None:
     store = opened(tmp_path / "responses.db")
     store.put(response("r1"))
@@ -274,7 +308,7 @@ async def test_a_damaged_file_is_refused(opened: Open, tmp_path: Path) -> None:
 def test_a_locked_file_is_refused(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOCK_WAIT", 0.05)
+    monkeypatch.setattr(database, "LOCK_WAIT", 0.05)
     path = tmp_path / "responses.db"
     opened(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
