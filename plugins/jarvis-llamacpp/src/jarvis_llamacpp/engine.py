@@ -247,6 +247,11 @@ def load_engine(
             partial_reuse=loaded.partial_reuse,
             send_interval=settings.stream_interval_ms / 1e3,
         )
+        try:  # meanwhile the thread makes its context
+            engine = _join(model, weights, loaded, plan, settings, capabilities, runner)
+        except BaseException:
+            runner.close()
+            raise
         runner.ready.result()
     except DecodeError as error:
         loaded.close()
@@ -256,6 +261,18 @@ def load_engine(
     except BaseException:
         loaded.close()
         raise
+    return engine
+
+
+def _join(
+    model: ModelSpec,
+    weights: Weights,
+    loaded: LlamaModel,
+    plan: MemoryPlan,
+    settings: LlamaCppSettings,
+    capabilities: Capabilities,
+    runner: Runner,
+) -> LlamaCppEngine:
     if not loaded.partial_reuse:  # of a prompt that is known, no logits could be had again
         parameters = capabilities.parameters - {"prompt_logprobs"}
         capabilities = evolve(capabilities, parameters=parameters)
