@@ -117,3 +117,44 @@ def test_a_million_faults_cost_no_more_than_one() -> None:
     fault({"shapes": [1] * 1_000_000})
     fault({"few": ["x"] * 1_000_000})
     assert time.perf_counter() - began < 0.5
+
+
+Lists = Annotated[tuple[tuple[int, ...], ...], Length(1, 2)]
+
+
+@frozen(kw_only=True)
+class Texts:
+    texts: str | tuple[str, ...] | tuple[int, ...] | Lists
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a", "a"),
+        (["a", "b"], ("a", "b")),
+        ([1, 2], (1, 2)),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+        ([], ()),
+    ],
+)
+def test_of_several_arrays_the_first_item_chooses(value: Any, expected: Any) -> None:
+    assert structurer(Texts)({"texts": value}).texts == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (["a", 1], "texts[1] must be a string, not an integer"),
+        ([1, "a"], "texts[1] must be an integer, not a string"),
+        ([[1], 2], "texts[1] must be an array, not an integer"),
+        ([[1, "a"]], "texts[0][1] must be an integer, not a string"),
+        ([[1], [1], [1]], "texts is too long: 3, at most 2"),
+        ([True], "texts[0] must be a string, not a boolean"),
+        ([None], "texts[0] must be a string, not null"),
+        (1, "texts must be a string or an array, not an integer"),
+    ],
+)
+def test_the_fault_in_one_of_several_arrays_is_named(value: Any, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        structurer(Texts)({"texts": value})
+    assert caught.value.message == message

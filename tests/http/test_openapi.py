@@ -17,6 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from jarvis_core.errors import RequestError
 from jarvis_core.http.converter import structurer
+from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.openapi import document
 from jarvis_core.http.routes import ROUTES
 
@@ -53,12 +54,13 @@ def test_operations_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("route", WITH_BODY, ids=lambda route: route.path)
-def test_every_parameter_of_a_table_is_a_field_that_is_described(route: Any) -> None:
+def test_the_fields_of_a_body_are_the_parameters_of_its_table(route: Any) -> None:
     schema = operation(route)["requestBody"]["content"]["application/json"]["schema"]
     shape = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
 
-    assert set(route.parameters or ()) <= shape["properties"].keys()
-    for name in route.parameters or ():
+    table = route.parameters or PARAMETERS
+    assert set(table) == shape["properties"].keys()
+    for name in table:
         assert shape["properties"][name]["description"]
 
 

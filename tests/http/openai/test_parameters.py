@@ -179,6 +179,20 @@ def test_a_model_shows_what_it_honours(kit: Any) -> None:
     assert "chat_template" not in everything
 
 
+def test_each_parameter_has_one_outcome_with_a_model(kit: Any) -> None:
+    for capabilities in (kit.NOTHING, kit.EVERYTHING):
+        outcomes = PARAMETERS.outcomes(capabilities)
+        named = [name for names in outcomes.values() for name in names]
+        assert sorted(named) == sorted(PARAMETERS)
+    assert "temperature" in PARAMETERS.outcomes(kit.NOTHING)["refused"]
+    assert "temperature" in PARAMETERS.outcomes(kit.EVERYTHING)["honoured"]
+
+
+def test_the_names_of_a_request_are_sorted_out() -> None:
+    names = ["model", "user", "made_up", "temperature"]
+    assert PARAMETERS.sorted_out(names) == (["model", "temperature"], ["user"])
+
+
 def test_only_plain_unknown_names_are_listed() -> None:
     assert PARAMETERS.ignored(["model", "foo", "a\r\nb", "x" * 65, "best_of"]) == "foo, best_of, +2"
     assert PARAMETERS.ignored([f"n{i}" for i in range(100)]).endswith(", +68")

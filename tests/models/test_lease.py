@@ -1,0 +1,101 @@
+"""What a lease promises holds for every kind of request: embeddings and completions too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from jarvis_core.errors import EngineDied, PoisonRequest, RequestError, UnsupportedParameter
+from jarvis_core.host.calls import EmbedRequest, PackedEmbeddings, Rendered, RenderRequest
+from jarvis_core.models.catalogue import Catalogue
+from jarvis_core.settings import ModelConfig, ServerSettings
+from jarvis_core.structs import ChatRequest, CompletionRequest, Message
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = ServerSettings(
+    heartbeat_interval=0.05, restart_backoff=0.05, load_wait=20.0, drain_timeout=20.0
+)
+
+
+@pytest.fixture
+async def catalogue() -> AsyncIterator[Catalogue]:
+    config = ModelConfig(name="m", source="fake/m", engine="fake", adapters={"poet": "/a/poet"})
+    catalogue = Catalogue({"m": config}, SETTINGS)
+    yield catalogue
+    await catalogue.aclose()
+
+
+async def embed(catalogue: Catalogue, text: str, name: str = "m") -> PackedEmbeddings:
+    async with catalogue.lease(name) as lease:
+        request = EmbedRequest(inputs=(text,))
+        return await lease.call(request, PackedEmbeddings, request_id="r")
+
+
+async def complete(catalogue: Catalogue, text: str, name: str = "m") -> str:
+    async with catalogue.lease(name) as lease:
+        request = CompletionRequest(model=name, prompts=(text,))
+        stream = await lease.stream(request, request_id="r")
+        try:
+            return "".join([delta.content async for batch in stream for delta in batch])
+        finally:
+            await stream.aclose()
+
+
+@pytest.mark.parametrize("ask", [embed, complete])
+async def test_one_that_kills_its_host_alone_is_refused(
+    catalogue: Catalogue, ask: Callable[..., Any]
+) -> None:
+    """R-06."""
+    for _ in range(2):
+        with pytest.raises(EngineDied):
+            await ask(catalogue, "a !die=0")
+    with pytest.raises(PoisonRequest):
+        await ask(catalogue, "a !die=0")
+    await ask(catalogue, "harmless")
+
+
+async def test_neighbours_of_one_that_kills_are_cleared_by_their_next_try(
+    catalogue: Catalogue,
+) -> None:
+    """R-06."""
+    await embed(catalogue, "the model is loaded")
+    neighbour = asyncio.create_task(embed(catalogue, "a !wait=0.5"))
+    while catalogue.status("m").requests == 0:
+        await asyncio.sleep(0)
+    with pytest.raises(EngineDied):
+        await complete(catalogue, "!die=0")
+    with pytest.raises(EngineDied):
+        await neighbour
+    assert (await embed(catalogue, "a !wait=0.5")).prompt_tokens == 2
+
+
+async def test_a_call_that_the_engine_refuses_is_no_suspect(catalogue: Catalogue) -> None:
+    for _ in range(3):
+        with pytest.raises(RequestError):
+            await embed(catalogue, "word " * 5000)
+
+
+async def test_unloading_waits_for_a_call(catalogue: Catalogue) -> None:
+    await embed(catalogue, "the model is loaded")
+    call = asyncio.create_task(embed(catalogue, "a !wait=0.3"))
+    while catalogue.status("m").requests == 0:
+        await asyncio.sleep(0)
+    await catalogue.unload("m")
+
+    assert call.done()
+    assert call.result().prompt_tokens == 2
+    assert (catalogue.status("m").requests, catalogue.status("m").waiting) == (0, 0)
+
+
+async def test_an_adapter_renders_and_completes_but_does_not_embed(catalogue: Catalogue) -> None:
+    async with catalogue.lease("poet") as lease:
+        assert lease.info.name == "poet"
+        chat = ChatRequest(model="poet", messages=(Message(role="user", content="a"),))
+        await lease.call(RenderRequest(chat=chat), Rendered, request_id="r")
+    assert await complete(catalogue, "!adapter", "poet") == "poet"
+    with pytest.raises(UnsupportedParameter, match="adapter 'poet' only generates"):
+        await embed(catalogue, "a", "poet")
