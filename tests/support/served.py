@@ -65,12 +65,12 @@ class Server:
         """Its process id."""
         return self.process.pid
 
-    async def ready(self) -> None:
-        """Wait until it has announced its address."""
+    async def ready(self, within: float = 30) -> None:
+        """Wait so many seconds until it has announced its address."""
         ended = asyncio.create_task(self.process.wait())
         listening = asyncio.create_task(self._listening.wait())
         done, _ = await asyncio.wait(
-            [ended, listening], timeout=30, return_when=asyncio.FIRST_COMPLETED
+            [ended, listening], timeout=within, return_when=asyncio.FIRST_COMPLETED
         )
         for task in (ended, listening):
             task.cancel()

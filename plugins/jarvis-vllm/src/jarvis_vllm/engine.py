@@ -85,6 +85,8 @@ class VllmEngine:
         Raises:
             EngineDied: vLLM has died or hangs: the host is of no use any more.
         """
+        if self._llm.errored:
+            self._die("vLLM's engine process has died")
         if self._dead is not None:
             raise EngineDied(self._dead)
         return self._counters.read()

@@ -230,8 +230,7 @@ async def _engine(
     pooling = pooling_tasks(supported)
     cache = llm.vllm_config.cache_config
     counters.kv_total = (cache.num_gpu_blocks or 0) * (cache.block_size or 0)
-    tasks = {"generate"} if "generate" in supported else set(pooling)
-    tasks.add("prefix_cache_reset")
+    tasks = {"generate", "prefix_cache_reset"} if "generate" in supported else set(pooling)
     if settings.enable_sleep_mode:
         tasks.add("sleep")
     if not tasks & capabilities.tasks:

@@ -63,7 +63,7 @@ class PoolingEngine(VllmEngine):
     async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
         """One vector of length 1 for each prompt."""
         self._check()
-        ids = [await self.tokenize(evolve(prompt, add_special_tokens=True)) for prompt in prompts]
+        ids = [await self.tokenize(prompt) for prompt in prompts]
         vectors = await self._pool_all([(i, None) for i in ids], "embed")
         return Embeddings(
             vectors=tuple(map(_normalized, vectors)), prompt_tokens=sum(map(len, ids))
@@ -74,7 +74,7 @@ class PoolingEngine(VllmEngine):
         self._check()
         if self._tasks["rerank"] == "embed":
             texts = [PromptBuilder().content(text).build() for text in (query, *documents)]
-            found = await self.embed(texts)
+            found = await self.embed([evolve(text, add_special_tokens=True) for text in texts])
             asked, *others = found.vectors
             scores = [sum(a * b for a, b in zip(asked, o, strict=True)) for o in others]
             return Ranking(scores=tuple(scores), prompt_tokens=found.prompt_tokens)

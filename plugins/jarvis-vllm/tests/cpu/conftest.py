@@ -15,10 +15,6 @@ from jarvis_vllm import VLLM
 from jarvis_vllm.settings import VllmSettings
 
 ROOT = Path(__file__).parents[4]
-SETTINGS = VllmSettings(
-    dtype="float32", enforce_eager=True, max_num_seqs=16, kv_cache_memory_bytes=512 << 20
-)
-
 # Each engine process would bind its threads to cores, all of them to the same ones.
 os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
 
@@ -30,6 +26,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
+def settings() -> VllmSettings:
+    """Quick to load and small."""
+    return VllmSettings(
+        dtype="float32", enforce_eager=True, max_num_seqs=16, kv_cache_memory_bytes=512 << 20
+    )
+
+
+@pytest.fixture(scope="session")
 def smollm2() -> str:
     """Directory of the model in the format of Hugging Face."""
     program = ROOT / "scripts" / "smollm2_hf.py"
@@ -38,10 +42,10 @@ def smollm2() -> str:
 
 
 @pytest.fixture(scope="session")
-async def engine(anyio_backend: str, smollm2: str) -> AsyncIterator[Engine]:
+async def engine(anyio_backend: str, smollm2: str, settings: VllmSettings) -> AsyncIterator[Engine]:
     """The model, loaded."""
     spec = ModelSpec(name="tiny", source=smollm2, path=smollm2, context_length=1024)
-    engine = await VLLM.load(spec, SETTINGS)
+    engine = await VLLM.load(spec, settings)
     yield engine
     await engine.aclose()
 
