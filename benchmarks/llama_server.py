@@ -52,6 +52,17 @@ def build() -> Path:
     return program
 
 
+def kernels(library: Path) -> str:
+    """The instructions that a ``libllama`` was built for, asked of it in a process of its own."""
+    ask = (
+        "import ctypes, sys; lib = ctypes.CDLL(sys.argv[1]); "
+        "lib.llama_print_system_info.restype = ctypes.c_char_p; "
+        "print(lib.llama_print_system_info().decode())"
+    )
+    command = (sys.executable, "-c", ask, str(library))
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def _source(version: str) -> Path:
     folder = CACHE / f"llama_cpp_python-{version}"
     if not folder.exists():

@@ -1,11 +1,12 @@
-"""Jarvis with its llama.cpp engine against ``llama-server`` on the same kernels.
+"""Jarvis with its llama.cpp engine against other servers on the same kernels.
 
     python benchmarks/llamacpp.py [--rows c1,c16,burst] [--rounds 5] [--json FILE]
 
-Both serve SmolLM2-135M in Q4_0 with the same threads, context and parallel requests; rounds
-alternate. The first run builds llama-server, which takes ten CPU-minutes. Ratios are medians over
-rounds and above 1 where Jarvis is better. Tokens per CPU-second (of the server's processes) is the
-steadier figure on a machine that is not quiet.
+All serve SmolLM2-135M in Q4_0 with the same threads, context and parallel requests; rounds
+alternate. The first run builds llama-server, which takes ten CPU-minutes; all rows take about
+twelve minutes on two CPUs. Ratios are medians over rounds and above 1 where Jarvis is better.
+Tokens per CPU-second (of the server's processes) is the steadier figure on a machine that is not
+quiet.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import llama_cpp
+import llama_cpp_server
 import llama_server
 import orjson
 import uvloop
 from processes import Server, free_port
-from workloads import HIGHER, Measures, Row, chat, rows
+from workloads import HIGHER, PEER, Measures, Row, chat, rows
 
 PARALLEL = 16
 CONTEXT = 2048
 """Tokens of one request; the KV cache holds ``PARALLEL`` times as many."""
+
+_LIBRARY = "libllama.dylib" if sys.platform == "darwin" else "libllama.so"
 
 Samples = dict[str, dict[str, list[Measures]]]
 """Measures by row and server, one for each round."""
@@ -52,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (5)")
     parser.add_argument("--threads", type=int, default=2, help="threads of each server (2)")
-    parser.add_argument("--only", help="measure this server alone: jarvis or llama-server")
+    parser.add_argument("--only", help="measure this server alone, as jarvis or llama-server")
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE for jarvis serve")
     parser.add_argument("--json", type=Path, help="file to write all samples to")
     args = parser.parse_args()
@@ -62,8 +67,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def servers(threads: int, settings: list[str], folder: Path) -> list[Server]:
-    """Jarvis and its peer, not started."""
-    model = str(llama_server.model())
+    """Jarvis and its peers, not started."""
+    path = llama_server.model()
+    model = str(path)
     cells = CONTEXT * PARALLEL
     port = free_port()
     settings = [
@@ -85,25 +91,29 @@ def servers(threads: int, settings: list[str], folder: Path) -> list[Server]:
         *("-t", str(threads), "-tb", str(threads), "-np", str(PARALLEL), "-c", str(cells)),
         *("--host", "127.0.0.1", "--port", str(port)),
     ]
-    found.append(Server("llama-server", peer, port, folder))
-    return found
+    found.append(Server(PEER, peer, port, folder))
+    python = llama_cpp_server.server(path, context=CONTEXT, threads=threads, folder=folder)
+    return [*found, python]
 
 
 async def _measure(args: argparse.Namespace, chosen: list[Row]) -> None:
     before = os.getloadavg()
     samples: Samples = {}
     with tempfile.TemporaryDirectory(prefix="jarvis-bench-") as folder:
-        both = servers(args.threads, args.set, Path(folder))
-        measured = [s for s in both if args.only in (None, s.name)]
-        _print_conditions(measured, before)
+        known = {s.name: s for s in servers(args.threads, args.set, Path(folder))}
+        wanted = {name for row in chosen for name in ("jarvis", row.peer)}
+        measured = {n: s for n, s in known.items() if n in wanted and args.only in (None, n)}
+        _print_conditions(list(measured.values()), before)
         try:
-            for server in measured:
-                await server.start(chat("Hello", tokens=1))
             for row in chosen:
-                samples[row.name] = await _rounds(row, measured, args.rounds)
+                its = [s for n, s in measured.items() if n in ("jarvis", row.peer)]
+                for server in its:
+                    if not server.running:
+                        await server.start(chat("Hello", tokens=1))
+                samples[row.name] = await _rounds(row, its, args.rounds)
                 _print_row(row, samples[row.name])
         finally:
-            for server in measured:
+            for server in measured.values():
                 server.stop()
     after = os.getloadavg()
     print(f"\nload average before {before[0]:.2f} {before[1]:.2f}, after {after[0]:.2f}")
@@ -138,6 +148,10 @@ def _conditions() -> dict[str, Any]:
             for name in ("jarvis-core", "jarvis-llamacpp", "llama-cpp-python", "sanic", "uvloop")
         },
         "build of llama-server": " ".join(llama_server.FLAGS),
+        "kernels of llama-server": llama_server.kernels(llama_server.build().parent / _LIBRARY),
+        "kernels of llama-cpp-python": llama_server.kernels(
+            Path(llama_cpp.__file__).parent / "lib" / _LIBRARY
+        ),
     }
 
 
@@ -167,6 +181,11 @@ def _print_row(row: Row, samples: dict[str, list[Measures]]) -> None:
             bar = row.bars.get(measure)
             if bar is not None:
                 line += f"  bar {bar:.2f} {'met' if ratio >= bar else 'missed'}"
+            most = row.most_more.get(measure)
+            if most is not None:
+                ours, theirs = (median(m[measure] for m in samples[n]) for n in names)
+                line += f"  {ours - theirs:+.2f}, bar +{most:.2f} "
+                line += "met" if ours - theirs <= most else "missed"
         print(line, flush=True)
 
 

@@ -26,8 +26,8 @@ class Answer:
     Attributes:
         ttft: Seconds from before the connection to the first text.
         seconds: Seconds to the end.
-        prompt_tokens: Tokens of the prompt, as the server counts them.
-        completion_tokens: Tokens of the answer, as the server counts them.
+        prompt_tokens: Tokens of the prompt, as the server counts them; 0 if it does not.
+        completion_tokens: Tokens of the answer, as the server counts them, else its pieces.
         text: The answer.
     """
 
@@ -128,18 +128,17 @@ def _request(port: int, body: dict[str, Any]) -> bytes:
 
 
 def _read(exchange: _Exchange) -> Answer:
-    text, usage = [], {}
+    text: list[str] = []
+    usage: dict[str, Any] = {}
     for match in _PIECE.finditer(b"".join(exchange.parts)):
         piece = orjson.loads(match[1])
         usage = piece.get("usage") or usage
         text += [c["delta"].get("content") or "" for c in piece.get("choices", ())]
-    if not usage:
-        raise LoadError("the stream has no usage")
     first = exchange.first or exchange.ended
     return Answer(
         ttft=first - exchange.begun,
         seconds=exchange.ended - exchange.begun,
-        prompt_tokens=usage["prompt_tokens"],
-        completion_tokens=usage["completion_tokens"],
+        prompt_tokens=usage.get("prompt_tokens", 0),
+        completion_tokens=usage.get("completion_tokens") or sum(map(bool, text)),
         text="".join(text),
     )

@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, perf_counter
+from types import MappingProxyType
 from typing import Any
 
 from load import LoadError, ask
@@ -39,6 +41,7 @@ class Server:
         folder: Path,
         *,
         start_limit: float = _START_LIMIT,
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Describe a server.
 
@@ -48,14 +51,34 @@ class Server:
             port: Where that lets it listen.
             folder: Working directory; its log is written there.
             start_limit: Seconds that it may take to its first token.
+            environ: Further environment variables.
         """
         self.name = name
         self.command = list(command)
         self.port = port
         self.load_seconds = 0.0
         self._folder = folder
+        self._environ = environ
         self._start_limit = start_limit
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """What it writes."""
+        return self._folder / f"{self.name}.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not ended."""
+        return self._process is not None
+
+    @property
+    def pids(self) -> list[int]:
+        """Its process and that one's living children."""
+        if self._process is None:
+            return []
+        parents = _parents()
+        return [pid for pid in parents if self._process.pid in _line(pid, parents)]
 
     async def start(self, body: dict[str, Any]) -> None:
         """Start it and wait for the first token of an answer to ``body``.
@@ -64,7 +87,8 @@ class Server:
             RuntimeError: It ends, or does not answer in time.
         """
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("JARVIS_", "LLAMA_"))}
-        log = self._folder / f"{self.name}.log"
+        environ.update(self._environ)
+        log = self.log
         begun = perf_counter()
         with log.open("wb") as out:
             process = self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
@@ -88,20 +112,11 @@ class Server:
         """Seconds of CPU time that the process and its living children have taken."""
         if self._process is None:
             return 0.0
-        parents, ticks = {}, {}
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # it has just ended
-            pid = int(folder.name)
-            parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
         total = 0
-        for pid, used in ticks.items():
-            at = pid
-            while at > 1 and at != self._process.pid:
-                at = parents.get(at, 0)
-            total += used if at == self._process.pid else 0
+        for pid in self.pids:
+            with suppress(OSError):  # it has just ended
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += int(fields[11]) + int(fields[12])
         return total / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
@@ -115,6 +130,24 @@ class Server:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process on this machine."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            stat = (folder / "stat").read_text()
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    return parents
+
+
+def _line(pid: int, parents: dict[int, int]) -> list[int]:
+    """A process, its parent, and so on."""
+    line = [pid]
+    while line[-1] in parents:
+        line.append(parents[line[-1]])
+    return line
 
 
 def free_port() -> int:

@@ -8,6 +8,7 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
 
+import orjson
 from attrs import field, frozen, mutable
 from load import Answer, ask, ask_all
 from processes import Server
@@ -18,8 +19,27 @@ Measures = dict[str, float]
 HIGHER = ("tok/s", "tok/cpu-s")
 
 ANSWER_TOKENS = 64
-REQUESTS = {1: 6, 4: 16, 16: 48, 32: 96}
+REQUESTS = {1: 6, 4: 16, 16: 32, 32: 64}
 """Requests of a round, by how many are sent at a time."""
+
+PEER = "llama-server"
+"""The server that most rows compare with."""
+
+FIELDS = ("name", "colour", "sizes", "notes", "fragile")
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 8, "maxLength": 24},
+        "colour": {"enum": ["red", "green", "blue", "yellow"]},
+        "sizes": {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 6},
+        "notes": {"type": "string", "minLength": 40, "maxLength": 80},
+        "fragile": {"type": "boolean"},
+    },
+    "required": FIELDS,
+    "additionalProperties": False,
+}
+CONSTRAINED_AT_A_TIME = 8
+CONSTRAINED_REQUESTS = 16
 
 BURST_USERS = 8
 BURST_WORDS = 700
@@ -64,13 +84,17 @@ class Row:
         name: How it is selected.
         title: What is done.
         measure: Does it once: a server and a round's number to measures.
-        bars: The least ratio to llama-server for each measure that has one.
+        bars: The least ratio to the peer for each measure that has one.
+        most_more: What it may be more than the peer's, for each measure that has such a bar.
+        peer: Name of the server that Jarvis is compared with.
     """
 
     name: str
     title: str
     measure: Callable[[Server, int], Awaitable[Measures]]
     bars: dict[str, float] = field(factory=dict)
+    most_more: dict[str, float] = field(factory=dict)
+    peer: str = PEER
 
 
 def decode(concurrency: int) -> Row:
@@ -93,6 +117,40 @@ def decode(concurrency: int) -> Row:
         measure=measure,
         bars={"tok/s": 0.98, "ttft p50": 1.0, "ttft p95": 1.0},
     )
+
+
+async def sequential(server: Server, number: int) -> Measures:
+    """Short chats, 16 at a time, few enough for a server that answers one by one."""
+    bodies = [chat(words(60, f"one/{number}/{at}"), tokens=ANSWER_TOKENS) for at in range(16)]
+    begun = perf_counter()
+    answers = await ask_all(server.port, bodies, 16)
+    seconds = perf_counter() - begun
+    return {"tok/s": sum(a.completion_tokens for a in answers) / seconds, **_ttft(answers)}
+
+
+async def constrained(server: Server, number: int) -> Measures:
+    """Chats whose answers obey a JSON schema.
+
+    Raises:
+        ValueError: An answer is no such JSON.
+    """
+    named = {"name": "thing", "schema": SCHEMA, "strict": True}
+    bodies = [
+        {
+            **chat(f"Describe a {words(8, f'json/{number}/{at}')} as JSON.", tokens=256),
+            "response_format": {"type": "json_schema", "json_schema": named},
+            "ignore_eos": False,
+        }
+        for at in range(CONSTRAINED_REQUESTS)
+    ]
+    cpu, begun = server.cpu_seconds(), perf_counter()
+    answers = await ask_all(server.port, bodies, CONSTRAINED_AT_A_TIME)
+    seconds, cpu = perf_counter() - begun, server.cpu_seconds() - cpu
+    for answer in answers:
+        if set(orjson.loads(answer.text)) != set(FIELDS):
+            raise ValueError(f"{server.name} answered {answer.text!r}")
+    tokens = sum(a.completion_tokens for a in answers)
+    return {"tok/s": tokens / seconds, "tok/cpu-s": tokens / cpu, **_ttft(answers)}
 
 
 async def burst(server: Server, number: int) -> Measures:
@@ -144,6 +202,19 @@ def rows() -> list[Row]:
     return [
         *map(decode, REQUESTS),
         Row(
+            name="python",
+            title=f"60 words, {ANSWER_TOKENS} tokens, 16 at a time, against llama_cpp.server",
+            measure=sequential,
+            bars={"tok/s": 5.0},
+            peer="llama_cpp.server",
+        ),
+        Row(
+            name="schema",
+            title=f"answers that obey a JSON schema, {CONSTRAINED_AT_A_TIME} at a time",
+            measure=constrained,
+            bars={"tok/s": 0.98},
+        ),
+        Row(
             name="burst",
             title=f"{BURST_USERS} users at once on a new system prompt of {BURST_WORDS} words",
             measure=burst,
@@ -155,7 +226,12 @@ def rows() -> list[Row]:
             measure=Resume().measure,
             bars={"ttft p50": 1.0},
         ),
-        Row(name="load", title="start of the program to the first token", measure=load),
+        Row(
+            name="load",
+            title="start of the program to the first token",
+            measure=load,
+            most_more={"load s": 1.0},
+        ),
     ]
 
 
