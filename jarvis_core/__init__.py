@@ -1,5 +1,6 @@
 """The public API of Jarvis: what plugins and programs import."""
 
+from jarvis_core.constraint_grammar import constraint_refusal, write_grammar
 from jarvis_core.context_length import completion_room
 from jarvis_core.errors import (
     BodyTooLarge,
@@ -201,6 +202,7 @@ __all__ = [
     "calls_are_constrained",
     "check_template_kwargs",
     "completion_room",
+    "constraint_refusal",
     "continues_reasoning",
     "developer_as_system",
     "hookimpl",
@@ -219,4 +221,5 @@ __all__ = [
     "text_of",
     "thinking_wanted",
     "tojson",
+    "write_grammar",
 ]

@@ -6,10 +6,9 @@ import asyncio
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
 
-from jarvis_core import Constraint, RequestError
-from jarvis_llamacpp.grammar import refusal, write_grammar
+from jarvis_core import Constraint, RequestError, constraint_refusal, write_grammar
 from jarvis_llamacpp.matcher import Matcher
 from jarvis_llamacpp.vocabulary import Vocabulary
 
@@ -92,7 +91,7 @@ class ConstraintCompiler:
 
     def _compile(self, constraint: Constraint) -> LLMatcher | RequestError:
         try:
-            text = write_grammar(constraint)
+            text = write_grammar(constraint, regex_to_lark)
         except RequestError as error:
             return error
         compiled = LLMatcher(
@@ -109,7 +108,7 @@ class ConstraintCompiler:
             complaint = _try_out(compiled.deep_copy())
         else:
             complaint = compiled.get_error()
-        return refusal(constraint, complaint) if complaint else compiled
+        return constraint_refusal(constraint, complaint) if complaint else compiled
 
     def _keep(self, constraint: Constraint, found: LLMatcher | RequestError) -> None:
         if constraint in self._kept:

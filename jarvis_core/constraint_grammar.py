@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
-from llguidance import regex_to_lark
-
-from jarvis_core import Constraint, RequestError
+from jarvis_core.errors import RequestError
+from jarvis_core.structs import Constraint
 
 _NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
 
@@ -38,8 +38,12 @@ _NAMES = {
 }
 
 
-def write_grammar(constraint: Constraint) -> str:
+def write_grammar(constraint: Constraint, regex_to_lark: Callable[[str, str], str]) -> str:
     """A constraint in llguidance's dialect of Lark.
+
+    Args:
+        constraint: The constraint.
+        regex_to_lark: llguidance's function of that name; the core does not import it.
 
     Raises:
         RequestError: It cannot be written as one.
@@ -48,7 +52,7 @@ def write_grammar(constraint: Constraint) -> str:
         case "json_schema":
             text = f"start: %json {_with_defaults(constraint.value)}"
         case "regex":
-            text = f"start: {_regex(constraint.value)}"
+            text = f"start: {_regex(constraint.value, regex_to_lark)}"
         case "choice":
             text = "start: " + " | ".join(map(_quoted, _choices(constraint.value)))
         case "lark":
@@ -61,7 +65,7 @@ def write_grammar(constraint: Constraint) -> str:
     return text + _NO_FORCING
 
 
-def refusal(constraint: Constraint, complaint: str) -> RequestError:
+def constraint_refusal(constraint: Constraint, complaint: str) -> RequestError:
     """The error for a constraint that llguidance does not take, without the text around the fault.
 
     Args:
@@ -102,7 +106,7 @@ def _with_defaults(schema: str) -> str:
     return json.dumps(found)
 
 
-def _regex(expression: str) -> str:
+def _regex(expression: str, regex_to_lark: Callable[[str, str], str]) -> str:
     if not expression:
         return '""'
     backslashes = len(expression) - len(expression.rstrip("\\"))

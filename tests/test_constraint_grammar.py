@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import llguidance
 import pytest
 
-from jarvis_core import Constraint, RequestError
-from jarvis_llamacpp.grammar import refusal, write_grammar
+from jarvis_core.constraint_grammar import constraint_refusal
+from jarvis_core.constraint_grammar import write_grammar as write
+from jarvis_core.errors import RequestError
+from jarvis_core.structs import Constraint
+
+
+def write_grammar(wanted: Constraint) -> str:
+    return write(wanted, llguidance.regex_to_lark)
 
 
 def constraint(kind: Any, value: Any) -> Constraint:
@@ -87,7 +94,7 @@ def test_what_cannot_be_a_grammar_is_refused(kind: str, value: str, message: str
 def test_complaints_name_the_fault_and_not_its_surroundings(
     kind: str, complaint: str, message: str
 ) -> None:
-    error = refusal(constraint(kind, "x"), complaint)
+    error = constraint_refusal(constraint(kind, "x"), complaint)
 
     assert message in error.message
     assert "secret" not in error.message
@@ -96,4 +103,4 @@ def test_complaints_name_the_fault_and_not_its_surroundings(
 
 
 def test_a_long_complaint_is_cut() -> None:
-    assert len(refusal(constraint("lark", "x"), "x" * 5000).message) < 300
+    assert len(constraint_refusal(constraint("lark", "x"), "x" * 5000).message) < 300
