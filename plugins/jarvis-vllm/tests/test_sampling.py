@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from jarvis_core import Constraint, GenerationRequest, Prompt, RequestError, SamplingParams
-from jarvis_vllm.sampling import check_params, constraint_values, sampling_values
+from jarvis_vllm.sampling import check_params, sampling_values
 
 NEUTRAL = {
     "temperature": 1.0,
@@ -93,25 +93,6 @@ def test_a_constraint_alone_decides_when_its_text_is_complete() -> None:
 
 def test_the_least_top_p_is_above_zero() -> None:
     assert values(top_p=0.0)["top_p"] == 1e-6
-
-
-@pytest.mark.parametrize(
-    ("constraint", "found"),
-    [
-        (Constraint(kind="json_schema", value="{}"), {"json": "{}"}),
-        (Constraint(kind="regex", value="a+"), {"regex": "a+"}),
-        (Constraint(kind="lark", value="start: A"), {"grammar": "start: A"}),
-        (Constraint(kind="choice", value='["a", "b"]'), {"choice": ["a", "b"]}),
-    ],
-)
-def test_constraints(constraint: Constraint, found: dict[str, Any]) -> None:
-    assert constraint_values(constraint) == found
-
-
-@pytest.mark.parametrize("value", ["[]", "{", '"a"', "[1]"])
-def test_a_choice_is_a_list_of_strings(value: str) -> None:
-    with pytest.raises(RequestError, match="a list of at least one string"):
-        constraint_values(Constraint(kind="choice", value=value))
 
 
 @pytest.mark.parametrize(

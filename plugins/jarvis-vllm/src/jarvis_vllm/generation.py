@@ -16,10 +16,11 @@ from jarvis_core import (
 )
 from jarvis_vllm import backend
 from jarvis_vllm.arrivals import arrivals
+from jarvis_vllm.constraint import ConstraintChecker
 from jarvis_vllm.continuation import Continuation
 from jarvis_vllm.engine import VllmEngine
 from jarvis_vllm.logprobs import LogprobReader
-from jarvis_vllm.sampling import check_params, constraint_values, sampling_values
+from jarvis_vllm.sampling import check_params, sampling_values
 from jarvis_vllm.work import Work
 
 
@@ -47,6 +48,7 @@ class GeneratingEngine(VllmEngine):
         self._adapters = adapters
         self._texts = read_pieces(pieces)
         self._logprobs = LogprobReader(pieces)
+        self._constraints = ConstraintChecker()
         self._serial = 0
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
@@ -55,6 +57,9 @@ class GeneratingEngine(VllmEngine):
         check_params(request.sampling, self._info.vocab_size)
         if request.n < 1:
             raise RequestError(f"n is {request.n}, it must be at least 1", param="n")
+        grammar = None
+        if request.constraint is not None:
+            grammar = await self._constraints.grammar(request.constraint)
         ids = await self.tokenize(request.prompt)
         room = completion_room(len(ids), request.sampling.max_tokens, self._info.context_length)
         work = Work(
@@ -69,7 +74,7 @@ class GeneratingEngine(VllmEngine):
         self._counters.begin(len(ids), request.n)
         try:
             with self._refusals():
-                await self._submit(work, room)
+                await self._submit(work, room, grammar)
             yield EngineOutput(prompt_tokens=len(ids))
             with self._errors():
                 async with aclosing(self._outputs(work)) as outputs:
@@ -78,6 +83,10 @@ class GeneratingEngine(VllmEngine):
         finally:
             self._counters.end(work.usage(), request.n)
             await self._forget(work)
+
+    def _close(self) -> None:
+        self._constraints.close()
+        super()._close()
 
     async def _outputs(self, work: Work) -> AsyncGenerator[EngineOutput, None]:
         top = work.request.prompt_logprobs
@@ -106,15 +115,12 @@ class GeneratingEngine(VllmEngine):
             stop_texts={controls[text]: text for text in sampling.stop if text in controls},
         )
 
-    async def _submit(self, work: Work, room: int) -> None:
+    async def _submit(self, work: Work, room: int, grammar: str | None) -> None:
         request = work.request
-        constraint = None
-        if request.constraint is not None:
-            constraint = constraint_values(request.constraint)
         for index in range(request.n):
             values = sampling_values(request, index=index, max_tokens=room, controls=self._controls)
-            if constraint is not None:
-                values["structured_outputs"] = backend.StructuredOutputsParams(**constraint)
+            if grammar is not None:
+                values["structured_outputs"] = backend.StructuredOutputsParams(grammar=grammar)
             params = backend.SamplingParams(
                 **values, output_kind=backend.RequestOutputKind.DELTA, skip_clone=True
             )

@@ -1,15 +1,12 @@
-"""Sampling params and constraints as vLLM wants them."""
+"""Sampling params as vLLM wants them."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from jarvis_core import Constraint, GenerationRequest, RequestError, SamplingParams
-
-_KINDS = {"json_schema": "json", "regex": "regex", "lark": "grammar"}
+from jarvis_core import GenerationRequest, RequestError, SamplingParams
 
 
 def check_params(params: SamplingParams, vocab_size: int) -> None:
@@ -92,23 +89,6 @@ def sampling_values(
         optional["ignore_eos"] = (params.ignore_eos, False)
     values |= {name: value for name, (value, neutral) in optional.items() if value != neutral}
     return values
-
-
-def constraint_values(constraint: Constraint) -> dict[str, Any]:
-    """Arguments of vLLM's ``StructuredOutputsParams``.
-
-    Raises:
-        RequestError: A choice is no list of strings.
-    """
-    if constraint.kind != "choice":
-        return {_KINDS[constraint.kind]: constraint.value}
-    try:
-        found = json.loads(constraint.value)
-    except ValueError:
-        found = None
-    if not isinstance(found, list) or not found or not all(isinstance(s, str) for s in found):
-        raise RequestError("a choice must be a list of at least one string")
-    return {"choice": found}
 
 
 def _seed(seed: int, index: int) -> int:

@@ -1,0 +1,66 @@
+"""Constraints as grammars that vLLM's guidance backend takes, checked before vLLM sees them.
+
+vLLM would check them on the event loop, and say of a bad one what the client wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+from llguidance import LLMatcher, regex_to_lark
+
+from jarvis_core import Constraint, RequestError, constraint_refusal, write_grammar
+
+MOST_KEPT = 256
+"""Results that are kept at most."""
+
+PATIENCE = 10.0
+"""Seconds that a request waits for its grammar to be checked."""
+
+
+class ConstraintChecker:
+    """Writes and checks grammars in threads, and remembers the latest."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Constraint, str | RequestError] = OrderedDict()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="constraints")
+
+    async def grammar(self, constraint: Constraint) -> str:
+        """A constraint as a grammar.
+
+        Raises:
+            RequestError: It cannot be enforced, and why.
+        """
+        found = self._kept.get(constraint)
+        if found is None:
+            loop = asyncio.get_running_loop()
+            work = loop.run_in_executor(self._threads, _check, constraint)
+            try:
+                found = await asyncio.wait_for(work, PATIENCE)
+            except TimeoutError:
+                raise RequestError(
+                    f"the constraint was not compiled in {PATIENCE:.0f} s: make it simpler"
+                ) from None
+            self._kept[constraint] = found
+            if len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(constraint)
+        if isinstance(found, RequestError):
+            raise found.with_message(found.message)
+        return found
+
+    def close(self) -> None:
+        """End the threads; what is being checked is finished first."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _check(constraint: Constraint) -> str | RequestError:
+    try:
+        text = write_grammar(constraint, regex_to_lark)
+    except RequestError as error:
+        return error
+    complaint = LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(text), None)
+    return constraint_refusal(constraint, complaint) if complaint else text

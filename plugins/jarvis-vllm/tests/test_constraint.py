@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jarvis_core import Constraint, RequestError
+from jarvis_vllm import constraint as module
+from jarvis_vllm.constraint import ConstraintChecker
+
+pytestmark = pytest.mark.anyio
+
+
+def constraint(kind: Any, value: str) -> Constraint:
+    return Constraint(kind=kind, value=value)
+
+
+async def test_constraints_become_grammars() -> None:
+    checker = ConstraintChecker()
+
+    assert (await checker.grammar(constraint("regex", "a+"))).startswith("start: /")
+    assert '"yes" | "no"' in await checker.grammar(constraint("choice", '["yes", "no"]'))
+    assert "%json" in await checker.grammar(constraint("json_schema", '{"type": "object"}'))
+    assert "start: A" in await checker.grammar(constraint("lark", 'start: A\nA: "a"'))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason"),
+    [
+        ("json_schema", '{"not": {}}', "the JSON schema uses 'not', which cannot be enforced"),
+        ("regex", "a(b", "the regular expression cannot be used: unclosed group"),
+        ("choice", "[]", "a choice must be a list of at least one string"),
+        ("lark", "start: nowhere", "the grammar cannot be used: unknown name"),
+    ],
+)
+async def test_what_cannot_be_enforced_is_refused_each_time(
+    kind: str, value: str, reason: str
+) -> None:
+    checker = ConstraintChecker()
+    for _ in range(2):
+        with pytest.raises(RequestError, match=reason):
+            await checker.grammar(constraint(kind, value))
+
+
+async def test_what_is_known_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    checker = ConstraintChecker()
+    monkeypatch.setattr(module, "MOST_KEPT", 2)
+    first = await checker.grammar(constraint("regex", "a"))
+    await checker.grammar(constraint("regex", "b"))
+    await checker.grammar(constraint("regex", "c"))
+    assert [c.value for c in checker._kept] == ["b", "c"]
+    assert await checker.grammar(constraint("regex", "a")) == first
+
+
+async def test_a_check_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    with pytest.raises(RequestError, match="was not compiled in 0 s"):
+        await ConstraintChecker().grammar(constraint("regex", "a{1,500}"))
