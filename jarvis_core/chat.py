@@ -134,6 +134,8 @@ class AnswerReader:
 
     def read(self, output: EngineOutput) -> Iterator[Delta]:
         """The deltas of an output."""
+        if output.prompt_logprobs:
+            yield Delta(index=self.index, prompt_logprobs=output.prompt_logprobs)
         if output.logprobs:
             self._logprobs.extend(output.logprobs)
         self._unread += len(output.token_ids)
@@ -201,6 +203,7 @@ class Fold:
     def __init__(self) -> None:
         self._answers: dict[int, _Parts] = {}
         self._usage: Usage | None = None
+        self._prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
 
     def add(self, delta: Delta) -> None:
         """Take the next delta."""
@@ -220,6 +223,7 @@ class Fold:
         parts.finish_reason = delta.finish_reason or parts.finish_reason
         parts.stop_string = delta.stop_string or parts.stop_string
         self._usage = delta.usage or self._usage
+        self._prompt_logprobs = delta.prompt_logprobs or self._prompt_logprobs
 
     def completion(self) -> Completion:
         """The answers.
@@ -232,6 +236,7 @@ class Fold:
         return Completion(
             answers=tuple(_answer(i, self._answers[i]) for i in sorted(self._answers)),
             usage=self._usage,
+            prompt_logprobs=self._prompt_logprobs,
         )
 
 

@@ -484,6 +484,8 @@ class Delta:
         stop_string: The stop string that ended it, the format's own included.
         logprobs: Those of the tokens whose text this delta carries.
         usage: On the very last delta of the request.
+        prompt_logprobs: One for each token of the prompt, None for the first, if asked for: on the
+            first delta of the request.
     """
 
     content: str = ""
@@ -494,6 +496,7 @@ class Delta:
     stop_string: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     usage: Usage | None = None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -526,10 +529,12 @@ class Completion:
     Attributes:
         answers: By index, ``n`` of them.
         usage: Tokens of the whole request.
+        prompt_logprobs: One for each token of the prompt, None for the first, if asked for.
     """
 
     answers: tuple[Answer, ...]
     usage: Usage
+    prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
 
 
 # -- models ----------------------------------------------------------------------------------

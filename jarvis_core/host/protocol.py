@@ -133,6 +133,7 @@ def pack_delta(stream: int, delta: Delta) -> list[Any]:
         and not delta.reasoning
         and not delta.tool_calls
         and not delta.logprobs
+        and not delta.prompt_logprobs
     ):
         return [stream, delta.content]
     return [
@@ -152,6 +153,7 @@ def pack_delta(stream: int, delta: Delta) -> list[Any]:
             delta.usage.reasoning_tokens,
         ],
         delta.stop_string,
+        [p and _pack_logprob(p) for p in delta.prompt_logprobs],
     ]
 
 
@@ -159,7 +161,7 @@ def unpack_delta(packed: list[Any]) -> Delta:
     """The delta of ``pack_delta``; its stream is the first item."""
     if len(packed) == 2:
         return Delta(content=packed[1])
-    _, content, reasoning, calls, index, finish_reason, logprobs, usage, stop_string = packed
+    _, content, reasoning, calls, index, finish_reason, logprobs, usage, stop, prompt = packed
     return Delta(
         content=content,
         reasoning=reasoning,
@@ -169,9 +171,10 @@ def unpack_delta(packed: list[Any]) -> Delta:
         ),
         index=index,
         finish_reason=finish_reason,
-        stop_string=stop_string,
+        stop_string=stop,
         logprobs=tuple(map(_unpack_logprob, logprobs)),
         usage=usage and _unpack_usage(*usage),
+        prompt_logprobs=tuple([p and _unpack_logprob(p) for p in prompt]),
     )
 
 

@@ -63,6 +63,9 @@ DELTAS = [
     Delta(content="plain"),
     Delta(content="second answer", index=1),
     Delta(reasoning="hm"),
+    Delta(
+        prompt_logprobs=(None, TokenLogprob(token_id=1, token="a", logprob=-0.5, data=b"a")),
+    ),
     Delta(tool_calls=(ToolCallDelta(index=0, id="c", name="f", arguments="{"),)),
     Delta(
         finish_reason="stop",

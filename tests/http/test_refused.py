@@ -159,6 +159,12 @@ async def test_references_to_elsewhere_are_refused_and_not_followed(
 
 
 LIMITS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    (
+        "/v1/chat/completions",
+        {"prompt_logprobs": 20},
+        {"prompt_logprobs": 21},
+        "prompt_logprobs",
+    ),
     ("/v1/completions", {"prompt": ["a"] * 64}, {"prompt": ["a"] * 65}, "prompt"),
     ("/v1/completions", {"prompt": [[0]] * 64}, {"prompt": [[0]] * 65}, "prompt"),
     ("/v1/completions", {"n": 16}, {"n": 17}, "n"),

@@ -118,6 +118,18 @@ def _token(logprob: TokenLogprob) -> dict[str, Any]:
     }
 
 
+def _by_id(logprob: TokenLogprob) -> dict[str, Any]:
+    """A prompt token and the likeliest ones in its place, as vLLM writes them.
+
+    The rank of a token that is not among the likeliest is not known.
+    """
+    found: dict[str, Any] = {}
+    for rank, top in (*enumerate(logprob.top, 1), (None, logprob)):
+        shown = {"logprob": least(top.logprob), "rank": rank, "decoded_token": top.token}
+        found.setdefault(str(top.token_id), shown)
+    return found
+
+
 def least(logprob: float) -> float:
     """A logprob that JSON can say: it has no -Infinity."""
     return max(logprob, -9999.0)
@@ -151,13 +163,14 @@ class ChatWriter:
 
     def whole(self, completion: Completion) -> bytes:
         """The body of an answer that is not streamed."""
-        return orjson.dumps(
-            {
-                **self._head.fields("chat.completion"),
-                "choices": [_choice(answer, self._logprobs) for answer in completion.answers],
-                "usage": usage(completion.usage),
-            }
-        )
+        body = {
+            **self._head.fields("chat.completion"),
+            "choices": [_choice(answer, self._logprobs) for answer in completion.answers],
+            "usage": usage(completion.usage),
+        }
+        if completion.prompt_logprobs:
+            body["prompt_logprobs"] = [p and _by_id(p) for p in completion.prompt_logprobs]
+        return orjson.dumps(body)
 
     def opening(self) -> bytes:
         """The first chunk of each answer, with the role."""

@@ -54,16 +54,16 @@ def check_stop(body: SamplingBody, settings: ServerSettings) -> None:
             )
 
 
-def check_top_logprobs(wanted: int | None, settings: ServerSettings) -> None:
+def check_top_logprobs(
+    wanted: int | None, settings: ServerSettings, param: str = "top_logprobs"
+) -> None:
     """Refuse more of the likeliest tokens than the server gives.
 
     Raises:
         RequestError: They are.
     """
     if wanted is not None and wanted > settings.max_logprobs:
-        raise RequestError(
-            f"top_logprobs must be at most {settings.max_logprobs}", param="top_logprobs"
-        )
+        raise RequestError(f"{param} must be at most {settings.max_logprobs}", param=param)
 
 
 def check_tools(

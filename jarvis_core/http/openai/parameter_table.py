@@ -54,7 +54,9 @@ def core(name: str, note: str = "") -> Parameter:
     return Parameter(name=name, treatment=Treatment.CORE, note=note)
 
 
-def engine(name: str, *neutral: Any, needs: str = "", unless: str = "") -> Parameter:
+def engine(
+    name: str, *neutral: Any, needs: str = "", unless: str = "", note: str = ""
+) -> Parameter:
     """A parameter that takes an engine that can."""
     return Parameter(
         name=name,
@@ -62,6 +64,7 @@ def engine(name: str, *neutral: Any, needs: str = "", unless: str = "") -> Param
         needs=needs or name,
         neutral=neutral,
         unless=unless,
+        note=note,
     )
 
 

@@ -107,6 +107,7 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
         sampling=sampling_params(body, model, max_tokens=min(limits, default=None)),
         n=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        prompt_logprobs=body.prompt_logprobs,
         constraint=call.constraint[1] if call.constraint else None,
         reasoning_effort=body.reasoning_effort,
         template_kwargs=_template_kwargs(body),
@@ -148,6 +149,7 @@ def _check_limits(body: ChatBody, settings: ServerSettings) -> None:
     if body.n is not None and body.n > settings.max_n:
         raise RequestError(f"n must be at most {settings.max_n}", param="n")
     check_top_logprobs(body.top_logprobs, settings)
+    check_top_logprobs(body.prompt_logprobs, settings, "prompt_logprobs")
     check_stop(body, settings)
 
 
@@ -165,6 +167,8 @@ def _check_tools(body: ChatBody, specs: Any, settings: ServerSettings) -> None:
 def _check_sense(body: ChatBody) -> None:
     if body.top_logprobs and not body.logprobs:
         raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
+    if body.prompt_logprobs is not None and body.stream:
+        raise RequestError("prompt_logprobs cannot be streamed", param="prompt_logprobs")
     if body.stream_options is not None and not body.stream:
         raise RequestError("stream_options needs stream: true", param="stream_options")
     if body.continue_final_message:

@@ -388,3 +388,24 @@ async def test_sixteen_at_once_get_each_their_own(serve: Any) -> None:
     answers = await asyncio.gather(*(served.chat(text) for text in texts))
     assert [a.json()["choices"][0]["message"]["content"] for a in answers] == texts
     assert len({a.json()["id"] for a in answers}) == 16
+
+
+async def test_logprobs_of_the_prompt_come_in_vllms_shape(serve: Any, kit: Any) -> None:
+    served = await serve(kit.make_engine_model())
+    first, *others = (await served.chat("hello there", prompt_logprobs=1)).json()["prompt_logprobs"]
+
+    assert first is None
+    assert [list(token.values()) for token in others[-1:]] == [
+        [{"logprob": -0.5, "rank": 1, "decoded_token": "\n"}]
+    ]
+    assert len(others) == 4
+    unranked = (await served.chat("a", prompt_logprobs=0)).json()["prompt_logprobs"]
+    assert [token["rank"] for token in unranked[1].values()] == [None]
+
+
+async def test_logprobs_of_the_prompt_are_not_streamed(serve: Any, kit: Any) -> None:
+    served = await serve(kit.make_engine_model())
+    answer = await served.chat("a", prompt_logprobs=1, stream=True)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "prompt_logprobs"
