@@ -123,6 +123,7 @@ class _Message:
     def __init__(self, id: str, index: int, logprobs: bool) -> None:  # noqa: A002
         self.index = index
         self._id = id
+        self._place = {"item_id": id, "output_index": index, "content_index": 0}
         self._wants_logprobs = logprobs
         self._text: list[str] = []
         self._logprobs: list[dict[str, Any]] = []
@@ -153,10 +154,6 @@ class _Message:
             "content": [self._part()],
         }
 
-    @property
-    def _place(self) -> dict[str, Any]:
-        return {"item_id": self._id, "output_index": self.index, "content_index": 0}
-
     def _part(self) -> Mapping[str, Any]:
         return output_text("".join(self._text), self._logprobs)
 
@@ -172,6 +169,7 @@ class _Call:
         self.index = index
         self.number = call.index
         self._id = id
+        self._place = {"item_id": id, "output_index": index}
         self._call_id = call.id or f"call_{id.removeprefix('fc_')}"
         self._name = call.name or ""
         self._arguments: list[str] = []
@@ -197,10 +195,6 @@ class _Call:
             "name": self._name,
             "arguments": "".join(self._arguments),
         }
-
-    @property
-    def _place(self) -> dict[str, Any]:
-        return {"item_id": self._id, "output_index": self.index}
 
 
 class _Reasoning:
