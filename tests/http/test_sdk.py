@@ -158,3 +158,41 @@ async def test_a_stream_that_fails_raises(serve: Serve, sdk: Sdk, kit: Any) -> N
     with pytest.raises(openai.APIError, match="it died"):
         await read()
     assert said == ["", "a"]
+
+
+async def test_embeddings_come_as_base64_which_the_sdk_unpacks(
+    serve: Serve, sdk: Sdk, kit: Any
+) -> None:
+    client = sdk(await serve(kit.make_engine_model()))
+    packed = await client.embeddings.create(model="tiny", input=["a cat", "law"])
+    plain = await client.embeddings.create(
+        model="tiny", input=["a cat", "law"], encoding_format="float"
+    )
+
+    assert [len(item.embedding) for item in packed.data] == [8, 8]
+    assert [i.embedding for i in packed.data] == [i.embedding for i in plain.data]
+    assert packed.usage.total_tokens == 3
+
+
+async def test_completions_whole_and_streamed(serve: Serve, sdk: Sdk, kit: Any) -> None:
+    client = sdk(await serve(kit.make_engine_model()))
+    whole = await client.completions.create(model="tiny", prompt=["a b", "c"], logprobs=1)
+    stream = await client.completions.create(model="tiny", prompt=["a b", "c"], stream=True)
+    said = ["", ""]
+    async for chunk in stream:
+        for choice in chunk.choices:
+            said[choice.index] += choice.text
+
+    assert [choice.text for choice in whole.choices] == said == ["a b", "c"]
+    assert whole.choices[0].logprobs is not None
+    assert whole.choices[0].logprobs.tokens == ["a", " b"]
+
+
+async def test_a_parameter_that_cannot_be_honoured_is_a_bad_request(
+    serve: Serve, sdk: Sdk, kit: Any
+) -> None:
+    client = sdk(await serve(kit.make_engine_model()))
+    with pytest.raises(openai.BadRequestError) as raised:
+        await client.completions.create(model="tiny", prompt="a", suffix="b")
+
+    assert (raised.value.param, raised.value.code) == ("suffix", "unsupported_parameter")
