@@ -11,7 +11,7 @@ from attrs import evolve
 
 from jarvis_core import ModelSpec
 from jarvis_llamacpp.batch import Batch
-from jarvis_llamacpp.context import DecodeError, LlamaContext, Logits
+from jarvis_llamacpp.context import DecodeError, LlamaContext, Logits, StepInterrupted
 from jarvis_llamacpp.memory import plan_memory
 from jarvis_llamacpp.model import LlamaModel, start_backend
 from jarvis_llamacpp.settings import LlamaCppSettings
@@ -39,8 +39,10 @@ def apart(model: LlamaModel) -> Iterator[LlamaContext]:
     yield from made(model, evolve(SETTINGS, kv_size=1024))
 
 
-def made(model: LlamaModel, settings: LlamaCppSettings) -> Iterator[LlamaContext]:
-    plan = plan_memory(find_weights(spec()), 256, settings, None)
+def made(
+    model: LlamaModel, settings: LlamaCppSettings, tokens: int = 256
+) -> Iterator[LlamaContext]:
+    plan = plan_memory(find_weights(spec()), tokens, settings, None)
     context = LlamaContext(model, plan, settings)
     yield context
     context.close()
@@ -125,6 +127,31 @@ def test_prompts_and_single_tokens_of_a_step_give_the_same_rows_in_any_layout(
         return [int(row.argmax()) for row in at.logits(4)]
 
     assert rows(context) == rows(apart)
+
+
+def test_a_step_can_be_interrupted_and_computed_again(context: LlamaContext) -> None:
+    expected = step(context, 0, 0, [5, 6, 7, 8])
+    context.clear()
+    step(context, 0, 0, [5, 6])
+    context.interrupt.set()
+    with pytest.raises(StepInterrupted):
+        step(context, 0, 2, [7, 8])
+    context.interrupt.clear()
+    context.remove(0, 2)
+
+    assert step(context, 0, 2, [7, 8]).argmax() == expected.argmax()
+
+
+def test_a_long_step_is_interrupted_from_another_thread(model: LlamaModel) -> None:
+    settings = evolve(SETTINGS, kv_size=8192, n_batch=8000)
+    for context in made(model, settings, tokens=8192):
+        timer = threading.Timer(0.2, context.interrupt.set)
+        timer.start()
+        with pytest.raises(StepInterrupted):  # whole, it takes some ten seconds
+            batch = Batch(8000)
+            batch.add_chunk(0, 0, np.full(8000, 5, np.int32), last_wanted=True)
+            context.decode(batch)
+        timer.join()
 
 
 def test_a_full_cache_is_told_and_changes_nothing(context: LlamaContext) -> None:

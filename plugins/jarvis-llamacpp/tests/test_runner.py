@@ -22,7 +22,7 @@ from jarvis_core import (
     read_pieces,
 )
 from jarvis_llamacpp.batch import Batch
-from jarvis_llamacpp.context import DecodeError, LlamaContext
+from jarvis_llamacpp.context import DecodeError, LlamaContext, StepInterrupted
 from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.reply import Reply
 from jarvis_llamacpp.runner import Runner
@@ -40,12 +40,15 @@ class Context:
 
     Attributes:
         faults: Called before each step, with the batch; raises, or returns False for a full cache.
-        paused: While it is cleared, steps wait.
+        paused: While it is cleared, steps wait, until they are interrupted.
+        entered: Set when a step begins.
     """
 
     def __init__(self) -> None:
         self.kv_size, self.n_batch, self.n_seqs = 4096, 256, 4
         self.unified, self.store_bytes = True, 0
+        self.interrupt = threading.Event()
+        self.entered = threading.Event()
         self.no_logits = np.empty((0, LETTERS.size), np.float32)
         self.faults: Callable[[Batch], bool] = lambda batch: True
         self.paused = threading.Event()
@@ -59,7 +62,10 @@ class Context:
         pass
 
     def decode(self, batch: Batch) -> bool:
-        self.paused.wait()
+        self.entered.set()
+        while not self.paused.wait(0.001):
+            if self.interrupt.is_set():
+                raise StepInterrupted
         self.steps += 1
         if not self.faults(batch):
             return False
@@ -310,6 +316,45 @@ async def test_an_aborted_request_gets_nothing_more(runner: Runner, context: Con
         while runner.stats().running:
             await asyncio.sleep(0.001)
     assert context.steps < 50
+
+
+async def test_the_step_that_reads_an_aborted_prompt_is_stopped(
+    context: Context, runner: Runner
+) -> None:
+    context.paused.clear()
+    gone = job("abc")
+    runner.submit(gone)
+    await asyncio.to_thread(context.entered.wait, 10)
+    runner.abort(gone)
+    while runner.stats().running:
+        await asyncio.sleep(0.001)
+
+    assert (context.steps, context.cleared) == (0, 0)
+    context.paused.set()
+    other = job("abc")
+    runner.submit(other)
+    assert await read(other) == "def"
+
+
+async def test_a_step_that_others_need_is_not_stopped(context: Context, runner: Runner) -> None:
+    both = threading.Event()
+    stopped: list[bool] = []
+
+    def faults(batch: Batch) -> bool:
+        both.wait(10)
+        if batch.size > 6:  # the step that reads both
+            runner.abort(gone)
+            stopped.append(context.interrupt.is_set())
+        return True
+
+    context.faults = faults
+    first, gone, other = job("x", count=9), job("abc"), job("klm")
+    for each in (first, gone, other):
+        runner.submit(each)
+    both.set()
+
+    assert await read(other) == "nop"
+    assert stopped == [False]
 
 
 async def test_aborting_twice_or_after_the_end_does_nothing(runner: Runner) -> None:

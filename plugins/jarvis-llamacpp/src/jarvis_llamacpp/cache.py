@@ -232,6 +232,13 @@ class PrefixCache(Generic[S]):
         self._release(sequence)
         self._truncate(slot, 0)
 
+    def cut_back(self, sequence: S) -> None:
+        """Forget what was computed of a running sequence beyond what the ledger knows."""
+        if not self._memory.remove(sequence.seq, sequence.computed):
+            self._memory.remove(sequence.seq, 0)
+            self.ledger.truncate(sequence.seq, 0)
+            sequence.computed = 0
+
     def move(self, sequence: S, seq: int) -> None:
         """Move a running sequence to an idle slot.
 

@@ -17,6 +17,7 @@ from llama_cpp import llama_cpp as lib
 
 from jarvis_core import ConfigError, InsufficientMemory, SettingError
 from jarvis_llamacpp.batch import Batch
+from jarvis_llamacpp.interrupt import Interrupt
 from jarvis_llamacpp.log import LOG
 from jarvis_llamacpp.memory import GGML_TYPES, MemoryPlan
 from jarvis_llamacpp.model import LlamaModel, load_failure
@@ -29,10 +30,15 @@ Logits = npt.NDArray[np.float32]
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 _ROPE = {"model": -1, "none": 0, "linear": 1, "yarn": 2, "longrope": 3}
 _FULL = 1
+_INTERRUPTED = 2
 
 
 class DecodeError(RuntimeError):
     """llama.cpp could not compute a step; what its memory holds now is unknown."""
+
+
+class StepInterrupted(Exception):
+    """A step was stopped because nobody wants its result any more."""
 
 
 class LlamaContext:
@@ -43,6 +49,7 @@ class LlamaContext:
         n_batch: Tokens of one step at most.
         n_seqs: Sequence ids are below this.
         n_rows: Rows of logits of one step at most.
+        interrupt: Stops a step early; the only part that any thread may use.
         unified: Whether all sequences share the cells of the KV cache.
         store_bytes: Bytes at most of sequences that left the KV cache.
         no_logits: Logits of no row, float32, shape ``(0, vocabulary)``.
@@ -65,6 +72,7 @@ class LlamaContext:
         if not self._memory:
             self.close()
             raise ConfigError("the model has no memory of its tokens: it does not generate text")
+        self.interrupt = Interrupt(self._context)
         self.kv_size = int(lib.llama_n_ctx(self._context))
         self.n_batch = int(lib.llama_n_batch(self._context))
         self.n_seqs = int(params.n_seq_max)
@@ -85,6 +93,7 @@ class LlamaContext:
 
         Raises:
             DecodeError: llama.cpp failed.
+            StepInterrupted: ``interrupt`` was set; a part of the tokens may be in the memory.
         """
         self._check()
         if not 0 < batch.size <= self.n_batch or batch.rows > self.n_rows:
@@ -97,6 +106,8 @@ class LlamaContext:
             return True
         if code == _FULL:
             return False
+        if code == _INTERRUPTED:
+            raise StepInterrupted
         raise DecodeError(f"llama_decode returned {code}: {LOG.reason()}")
 
     def logits(self, rows: int) -> Logits:

@@ -71,6 +71,7 @@ class Runner:
         self._cached_tokens = 0
         self._generation_tokens = 0
         self._scheduler: Scheduler[Continuation] | None = None
+        self._stepper: Stepper | None = None
         self._thread = threading.Thread(target=self._run, name="llama.cpp", daemon=True)
         self._thread.start()
 
@@ -96,12 +97,24 @@ class Runner:
             raise EngineDied(self._dead)
 
     def abort(self, job: Job) -> None:
-        """End a request before the next step; nothing more is sent for it."""
+        """End a request before the next step; nothing more is sent for it.
+
+        A step that reads prompts of requests that have all ended is stopped.
+        """
         self._commands.put(lambda: self._end(job))
+        stepper = self._stepper
+        if stepper is not None and self._partial_reuse:
+            readers = stepper.readers
+            if job in readers:
+                readers.discard(job)
+                if not readers:
+                    stepper.context.interrupt.set()
 
     def close(self) -> None:
-        """Fail what runs, free the context, end the thread; waits for the step that is computed."""
+        """Fail what runs, free the context, end the thread."""
         self._commands.put(None)
+        if self._stepper is not None:
+            self._stepper.context.interrupt.set()
         self._thread.join()
 
     def stats(self) -> EngineStats:
@@ -154,12 +167,15 @@ class Runner:
             unified=context.unified,
             store_bytes=context.store_bytes,
         )
-        return Stepper(context, self._scheduler)
+        self._stepper = Stepper(context, self._scheduler)
+        return self._stepper
 
     def _serve(self, stepper: Stepper) -> str:
         """Work until there is a reason to end, which is returned."""
         scheduler = stepper.scheduler
         while True:
+            # Before commands are taken: who sets it later means a step that is still to come.
+            stepper.context.interrupt.clear()
             while not self._commands.empty() or not (scheduler.running or scheduler.waiting):
                 command = self._commands.get()
                 if command is None:

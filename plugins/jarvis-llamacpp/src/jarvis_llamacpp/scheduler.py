@@ -165,6 +165,11 @@ class Scheduler(Generic[S]):
             self._ledger.extend(chunk.sequence.seq, chunk.count)
             chunk.sequence.computed += chunk.count
 
+    def retract(self, plan: Plan[S]) -> None:
+        """Note that a step was begun and not computed to its end."""
+        for sequence in (*(chunk.sequence for chunk in plan.chunks), *plan.singles):
+            self.cache.cut_back(sequence)
+
     def relieve(self) -> bool:
         """Make room because llama.cpp had none for a step; False if there is nothing to give up."""
         if self.cache.evict():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jarvis_core import EngineError
 from jarvis_llamacpp.batch import Batch
-from jarvis_llamacpp.context import LlamaContext, Logits
-from jarvis_llamacpp.job import Continuation
+from jarvis_llamacpp.context import LlamaContext, Logits, StepInterrupted
+from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.scheduler import Plan, Scheduler
 
 
@@ -17,6 +17,7 @@ class Stepper:
         scheduler: Chooses what is computed.
         scored: Of the last step, continuations whose every token is scored: each with the place of
             the first token and the logits after it and the following ones.
+        readers: While a step is computed, the requests whose prompts it reads.
     """
 
     def __init__(self, context: LlamaContext, scheduler: Scheduler[Continuation]) -> None:
@@ -26,6 +27,7 @@ class Stepper:
         self._batch = Batch(context.n_batch)
         self._adapter: str | None = None
         self.scored: list[tuple[Continuation, int, Logits]] = []
+        self.readers: set[Job] = set()
 
     def step(self) -> tuple[list[Continuation], Logits]:
         """Compute one step.
@@ -46,7 +48,15 @@ class Stepper:
             self.context.use_adapter(plan.adapter)
             self._adapter = plan.adapter
         self._fill(plan)
-        if not self.context.decode(self._batch):
+        try:
+            self.readers = {chunk.sequence.job for chunk in plan.chunks}
+            computed = self.context.decode(self._batch)
+        except StepInterrupted:
+            self.scheduler.retract(plan)
+            return [], self.context.no_logits
+        finally:
+            self.readers = set()
+        if not computed:
             if not self.scheduler.relieve():
                 raise EngineError("the KV cache has no room for a single request")
             return [], self.context.no_logits
