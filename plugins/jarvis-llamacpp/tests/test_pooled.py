@@ -21,6 +21,7 @@ from jarvis_core import (
     Reranker,
     Segment,
     SegmentKind,
+    SettingError,
     UnsupportedParameter,
 )
 from jarvis_core.testing.task_conformance import TaskConformance, similarity, text
@@ -153,6 +154,12 @@ async def test_a_closed_engine_says_so(tmp_path: Path) -> None:
     await engine.aclose()
     with pytest.raises(EngineDied):
         await cast(Embedder, engine).embed([text("a cat")])
+
+
+async def test_more_tokens_than_an_encoder_has_positions_are_refused(tmp_path: Path) -> None:
+    path = write_encoder(tmp_path / "bert.gguf", pooling=1)
+    with pytest.raises(SettingError, match="64 positions"):
+        await load(path, context_length=CONTEXT + 1)
 
 
 async def test_an_encoder_that_shall_generate_is_refused(tmp_path: Path) -> None:

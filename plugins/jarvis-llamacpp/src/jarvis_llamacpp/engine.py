@@ -22,6 +22,7 @@ from jarvis_core import (
     ModelSpec,
     Prompt,
     RequestError,
+    SettingError,
     TextStream,
     Usage,
     completion_room,
@@ -286,8 +287,11 @@ def _load_pooled(
 ) -> PooledEngine:
     trained = weights.header.number("context_length") or DEFAULT_CONTEXT
     context = model.context_length or min(trained, DEFAULT_CONTEXT)
-    if not pooling.causal:
-        context = min(context, trained)  # there are no positions beyond
+    if not pooling.causal and context > trained:
+        raise SettingError(
+            f"a context of {context:,} tokens: the model has {trained:,} positions; lower "
+            "JARVIS_MODEL_CONTEXT_WINDOW"
+        )
     if model.adapters:
         raise ConfigError(
             f"model {model.name!r} pools, and LoRA adapters are for models that generate text: "

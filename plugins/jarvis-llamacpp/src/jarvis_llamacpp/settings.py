@@ -106,9 +106,9 @@ class LlamaCppSettings:
     # -- what the model is for ---------------------------------------------------------------
     pooling: str = setting(
         default="model",
-        choices=("model", "none", "mean", "cls", "last", "rank"),
-        help="How the vectors of all tokens become one: a model that pools embeds texts, or with "
-        "rank scores documents, and generates none; none makes it generate.",
+        choices=("model", "none", "mean", "cls", "last"),
+        help="How the vectors of all tokens become one: a model that pools embeds texts and "
+        "generates none; none makes it generate. Rerankers say so in their files.",
     )
 
     # -- attention and cache -----------------------------------------------------------------
