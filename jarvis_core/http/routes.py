@@ -71,6 +71,12 @@ ROUTES = (
         task="generate",
         media=STREAMED,
     ),
+    Route(
+        method="POST",
+        path="/v1/responses/input_tokens",
+        endpoint=responses.count,
+        body=ResponseBody,
+    ),
     Route(method="GET", path="/v1/responses/<response_id>", endpoint=responses.retrieve),
     Route(method="DELETE", path="/v1/responses/<response_id>", endpoint=responses.delete),
     Route(

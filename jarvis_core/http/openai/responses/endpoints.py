@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from attrs import field, frozen
@@ -11,7 +13,7 @@ from attrs import field, frozen
 from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.host.calls import Rendered, RenderRequest
 from jarvis_core.http import generation, sse
-from jarvis_core.http.asking import asking
+from jarvis_core.http.asking import asking, note_result
 from jarvis_core.http.body import read_json
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front
@@ -31,6 +33,7 @@ from jarvis_core.http.openai.responses.replay import ENDINGS, replay
 from jarvis_core.http.openai.responses.request import ResponseCall, chat_request, read_call
 from jarvis_core.http.openai.responses.store import Broken, StoredResponse
 from jarvis_core.http.responses import Response, json
+from jarvis_core.models.lease import Lease
 from jarvis_core.structs import ModelInfo
 
 TRUNCATED_HEADER = "x-jarvis-truncated-items"
@@ -43,17 +46,29 @@ MAX_PAGE = 100
 
 async def create(front: Front, exchange: Exchange) -> Response | None:
     """Answer items with items, and keep both."""
-    settings = front.settings
-    call = read_call(await read_json(exchange.request, settings), settings)
-    made_of = uuid.uuid4().hex
-    conversation = await gather(front.responses, call.body, _tenant(exchange), made_of, settings)
-    creation = _Creation(
-        front=front, exchange=exchange, call=call, conversation=conversation, hex=made_of
-    )
-    try:
+    creation = await _Creation.read(front, exchange)
+    with _about_input():
         return await creation.answer()
+
+
+async def count(front: Front, exchange: Exchange) -> Response:
+    """Count the tokens that a response would answer; nothing is generated or kept."""
+    creation = await _Creation.read(front, exchange)
+    with _about_input():
+        tokens = await creation.count()
+    note_result(exchange, tokens)
+    return json(
+        {"object": "response.input_tokens", "input_tokens": tokens},
+        headers=ignored_header(creation.call.ignored),
+    )
+
+
+@contextmanager
+def _about_input() -> Iterator[None]:
+    """Name this route's parameter: chat formats and engines know a conversation as messages."""
+    try:
+        yield
     except RequestError as error:
-        # Chat formats and engines know the conversation as messages.
         if error.param is not None and error.param.partition("[")[0] == "messages":
             error.param = "input"
         raise
@@ -78,7 +93,26 @@ class _Creation:
     hex: str
     _writers: list[ResponseWriter] = field(factory=list, init=False)
 
+    @classmethod
+    async def read(cls, front: Front, exchange: Exchange) -> _Creation:
+        """What a client sent, with what it goes on from."""
+        settings = front.settings
+        call = read_call(await read_json(exchange.request, settings), settings)
+        made_of = uuid.uuid4().hex
+        conversation = await gather(
+            front.responses, call.body, _tenant(exchange), made_of, settings
+        )
+        return cls(
+            front=front, exchange=exchange, call=call, conversation=conversation, hex=made_of
+        )
+
+    async def count(self) -> int:
+        """Tokens of the prompt, with nothing left out."""
+        async with asking(self.front, self.exchange, self.call.body.model) as (lease, _):
+            return await self._tokens(lease, 0)
+
     async def answer(self) -> Response | None:
+        """The response; None once it was streamed."""
         body = self.call.body
         dropped = await self._turns_to_drop() if body.truncation == "auto" else 0
         try:
@@ -134,15 +168,20 @@ class _Creation:
         async with asking(front, exchange, body.model) as (lease, _):
             model = lease.info
 
-            async def count(dropped: int) -> int:
-                items = self.conversation.without_oldest(dropped)
-                request = RenderRequest(chat=chat_request(self.call, items, model))
-                rendered = await lease.call(request, Rendered, request_id=exchange.id)
-                return len(rendered.tokens.ids)
-
             # Where the client does not say how long the answer may be, an eighth is for it.
             wanted = body.max_output_tokens or model.context_length // 8 or 1
-            return await turns_to_drop(self.conversation, model.context_length - wanted, count)
+            return await turns_to_drop(
+                self.conversation,
+                model.context_length - wanted,
+                lambda dropped: self._tokens(lease, dropped),
+            )
+
+    async def _tokens(self, lease: Lease, dropped: int) -> int:
+        """Tokens of the prompt without so many of the oldest turns."""
+        items = self.conversation.without_oldest(dropped)
+        request = RenderRequest(chat=chat_request(self.call, items, lease.info))
+        rendered = await lease.call(request, Rendered, request_id=self.exchange.id)
+        return len(rendered.tokens.ids)
 
 
 async def retrieve(front: Front, exchange: Exchange, response_id: str) -> Response:

@@ -65,6 +65,22 @@ async def test_a_conversation_goes_on(serve: Serve, sdk: Sdk) -> None:
     assert [m.content for m in served.model.requests[-1].messages] == ["one", "one", "two"]
 
 
+async def test_tokens_are_counted_before_they_are_sent(
+    serve: Serve, sdk: Sdk, kit: SimpleNamespace
+) -> None:
+    client = sdk(await serve(kit.make_engine_model()))
+    first = await client.responses.create(model="tiny", input="one two")
+    counted = await client.responses.input_tokens.count(
+        model="tiny", input="three", previous_response_id=first.id
+    )
+    second = await client.responses.create(
+        model="tiny", input="three", previous_response_id=first.id
+    )
+    assert second.usage is not None
+    assert counted.input_tokens == second.usage.input_tokens
+    assert counted.object == "response.input_tokens"
+
+
 async def test_pages_are_followed(serve: Serve, sdk: Sdk) -> None:
     client = sdk(await serve())
     sent: Any = [{"role": "user", "content": str(i)} for i in range(7)]
