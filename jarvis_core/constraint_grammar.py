@@ -97,13 +97,18 @@ def _with_defaults(schema: str) -> str:
         found = json.loads(schema)
     except ValueError:
         raise RequestError("the JSON schema is not valid JSON") from None
+    except RecursionError:
+        raise RequestError("the JSON schema is nested too deeply") from None
     if isinstance(found, dict):
         own = found.get("x-guidance")
         options = {"whitespace_pattern": _WHITESPACE, **(own if isinstance(own, dict) else {})}
         found = {**found, "x-guidance": options}
     elif not isinstance(found, bool):
         raise RequestError("a JSON schema must be an object")
-    return json.dumps(found)
+    try:
+        return json.dumps(found)
+    except RecursionError:
+        raise RequestError("the JSON schema is nested too deeply") from None
 
 
 def _regex(expression: str, regex_to_lark: Callable[[str, str], str]) -> str:
@@ -118,7 +123,7 @@ def _regex(expression: str, regex_to_lark: Callable[[str, str], str]) -> str:
 def _choices(text: str) -> list[str]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or not found or not all(isinstance(s, str) for s in found):
         raise RequestError("a choice must be a list of at least one string")
