@@ -11,6 +11,34 @@ from jarvis_core.http.openai.parameter_table import (
 )
 from jarvis_core.http.openai.parameters import SAMPLING
 
+_OF_CHATS = (
+    refused("messages", "send input instead"),
+    refused("max_tokens", "send max_output_tokens instead"),
+    refused("max_completion_tokens", "send max_output_tokens instead"),
+    refused("n", "a response is one answer", 1),
+    refused("logprobs", "send include: message.output_text.logprobs instead", False),
+    refused("prompt_logprobs", "not part of a response"),
+    refused("response_format", "send text.format instead"),
+    refused("structured_outputs", "send text.format instead"),
+    refused("guided_json", "send text.format instead"),
+    refused("guided_regex", "send text.format instead"),
+    refused("guided_choice", "send text.format instead"),
+    refused("guided_grammar", "send text.format instead"),
+    refused("reasoning_effort", "send reasoning.effort instead"),
+    refused("verbosity", "say in instructions how long the answer shall be", "medium"),
+    refused("functions", "send tools instead", []),
+    refused("function_call", "send tool_choice instead", "none", "auto"),
+    refused("documents", "send them in input instead", []),
+    refused("chat_template", "templates come with models, never with requests"),
+    refused("chat_template_kwargs", "send reasoning.effort instead", {}),
+    refused("continue_final_message", "a response is a turn of its own", False),
+    refused("add_generation_prompt", "a response is a turn of its own", True),
+    refused("modalities", "answers are text", ["text"], []),
+    refused("audio", "answers are text"),
+    refused("web_search_options", "nothing is searched"),
+)
+"""Parameters of chats that would go without their effect here, were they only ignored."""
+
 RESPONSE_PARAMETERS = ParameterTable(
     core("model"),
     core("input", "text, messages, function calls and their outputs, reasoning, item references"),
@@ -42,5 +70,6 @@ RESPONSE_PARAMETERS = ParameterTable(
     refused("prompt", "there are no stored prompts; send instructions and input"),
     refused("context_management", "send truncation: auto instead", ()),
     refused("moderation", "nothing is moderated"),
+    *_OF_CHATS,
 )
 """The table, by name, in the order in which it is documented."""

@@ -15,6 +15,7 @@ from schemas import faults, properties
 
 from jarvis_core.errors import RequestError
 from jarvis_core.http.openai.parameter_table import Treatment
+from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.openai.responses.parameters import RESPONSE_PARAMETERS
 from jarvis_core.http.openai.responses.request import read_call
 from jarvis_core.http.openai.responses.wire import ResponseBody
@@ -133,10 +134,18 @@ def test_unknown_names_are_listed() -> None:
     assert read(colour="red").ignored == "colour"
 
 
+def test_parameters_of_chats_are_known_too() -> None:
+    unknown = set(PARAMETERS) - set(RESPONSE_PARAMETERS)
+    assert {PARAMETERS[name].treatment for name in unknown} <= {Treatment.NO_EFFECT}
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("parameters", "param"),
     [
+        ({"max_tokens": 5}, "max_tokens"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"n": 2}, "n"),
         ({"background": True}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"conversation": {"id": "conv_1"}}, "conversation"),
@@ -175,6 +184,10 @@ async def test_neutral_values_are_never_refused(
         "reasoning": {"mode": "standard", "context": "auto"},
         "tool_choice": "auto",
         "tools": [],
+        "n": 1,
+        "logprobs": False,
+        "modalities": ["text"],
+        "verbosity": "medium",
     }
     served = await serve(kit.make_model(capabilities=kit.NOTHING))
     await responses(served).create("x", **neutral)
