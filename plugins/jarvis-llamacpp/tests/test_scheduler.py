@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from jarvis_llamacpp.cache import MOST_IDLE
-from jarvis_llamacpp.scheduler import PATIENCE, Plan, Scheduler
+from jarvis_llamacpp.scheduler import ADAPTER_TURNS, PATIENCE, SCORED_ROWS, Plan, Scheduler
 from jarvis_llamacpp.sequence import Sequence
 
 Cell = tuple[int, int]  # position and token
@@ -596,3 +596,37 @@ def test_a_gap_that_stays_is_closed_and_the_text_is_the_same() -> None:
     engine.run()
     for at in (0, 2, 3):
         assert sequences[at].tokens.tolist() == expected(prompts[at], 60)
+
+
+# -- adapters and scored prompts -------------------------------------------------------------
+
+
+def test_a_step_is_of_one_adapter_and_each_gets_its_turns() -> None:
+    engine = Engine(sequences=4)
+    names = [None, "red", None, "blue"]
+    made = [engine.add(range(50 * i, 50 * i + 20), most=30) for i in range(4)]
+    for sequence, name in zip(made, names, strict=True):
+        sequence.adapter = name
+    turns: list[str | None] = []
+    while plan := engine.step():
+        found = {s.adapter for s in [*plan.singles, *(c.sequence for c in plan.chunks)]}
+        assert found == {plan.adapter}
+        turns.append(plan.adapter)
+
+    assert all(sequence.length == 50 for sequence in made)
+    first = [turns.index(name) for name in ("red", "blue", None)]
+    assert max(first) <= 2 * ADAPTER_TURNS
+    together = turns[: turns.index("red") + ADAPTER_TURNS]
+    assert together == [None] * ADAPTER_TURNS + ["red"] * ADAPTER_TURNS
+
+
+def test_prompts_whose_tokens_are_scored_are_read_in_small_chunks_beside_others() -> None:
+    engine = Engine(n_batch=256)
+    scored = [engine.add(range(1000 * i, 1000 * i + 100)) for i in range(2)]
+    for sequence in scored:
+        sequence.scored = True
+    other = engine.add(range(5000, 5200))
+    while plan := engine.step():
+        rows = sum(c.count for c in plan.chunks if c.sequence.scored)
+        assert rows <= SCORED_ROWS
+    assert [s.length for s in (*scored, other)] == [104, 104, 204]
