@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -88,3 +89,24 @@ async def test_a_dead_engine_fails_the_response_and_keeps_what_came(serve: Serve
     id_ = text.partition('"id":"resp_')[2].partition('"')[0]
     kept = (await server.client.get(f"/v1/responses/resp_{id_}")).json()
     assert (kept["status"], kept["error"]["code"]) == ("failed", "server_error")
+
+
+async def test_a_stream_that_a_shutdown_cuts_is_kept_as_failed(
+    serve: Serve, tmp_path: Path
+) -> None:
+    path = tmp_path / "responses.db"
+    server = await serve(JARVIS_RESPONSES_DB=str(path), JARVIS_DRAIN_TIMEOUT="0.1")
+    body = {"model": "m", "input": "!words=2000 !delay=0.01", "stream": True}
+    text = ""
+    async with server.client.stream("POST", "/v1/responses", json=body) as stream:
+        async for piece in stream.aiter_text():
+            if "output_text.delta" in piece and "output_text.delta" not in text:
+                server.process.terminate()
+            text += piece
+    assert "event: response.failed\n" in text
+    assert "the server is shutting down" in text
+    assert "[DONE]" not in text
+    assert await server.ended(within=20) == 0
+    with closing(sqlite3.connect(path)) as db:
+        ((stored,),) = db.execute("SELECT body FROM responses").fetchall()
+    assert json.loads(stored)["status"] == "failed"
