@@ -26,6 +26,7 @@ from jarvis_core.structs import (
     FinishReason,
     FormatContext,
     GenerationRequest,
+    ModelInfo,
     Prompt,
     SamplingParams,
     TokenLogprob,
@@ -52,6 +53,7 @@ async def stream_chat(
     engine: Engine,
     chat_format: ChatFormat,
     request_id: str,
+    model: ModelInfo | None = None,
     now: datetime | None = None,
 ) -> AsyncGenerator[Accepted | Delta, None]:
     """Answer a chat: first ``Accepted``, then deltas.
@@ -59,11 +61,19 @@ async def stream_chat(
     The last delta of each index has a ``finish_reason``, the very last has the ``usage``. Closing
     the generator aborts the request in the engine.
 
+    Args:
+        request: The chat.
+        engine: Continues the prompt.
+        chat_format: Renders and parses.
+        request_id: For logs.
+        model: The model as the format sees it, if not as the engine describes it.
+        now: The clock, if not the machine's.
+
     Raises:
         RequestError: Before ``Accepted``: the client got something wrong.
         EngineError: At any time.
     """
-    context = FormatContext(model=engine.info, now=now or datetime.now())
+    context = FormatContext(model=model or engine.info, now=now or datetime.now())
     prompt = await render(request, chat_format=chat_format, context=context)
     outputs = engine.generate(
         GenerationRequest(

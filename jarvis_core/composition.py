@@ -42,7 +42,8 @@ def compose_constraint(
     Raises:
         UnsupportedParameter: The format cannot write it, or the engine cannot enforce it.
     """
-    if not (calls_are_constrained(request) or request.constraint):
+    forced = request.tool_choice.forced
+    if not (forced or calls_are_constrained(request) or request.constraint):
         return None
     param = _param(request)
     syntax = answer_syntax(request, chat_format, context, prompt)

@@ -37,6 +37,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from jarvis_core.errors import RequestError
 from jarvis_core.json_scan import JsonScanner
 from jarvis_core.json_schema import arguments_schema, bounded, compact
 from jarvis_core.parsing import Call, may_call_tools
@@ -240,6 +241,8 @@ class CallSyntax:
     def _calls(self, grammar: Grammar, request: ChatRequest) -> str:
         """The expression of what follows after the opening."""
         tools = [t for t in request.tools if request.tool_choice.name in (None, t.name)]
+        if not tools:
+            raise RequestError("there is no such tool to call", param="tool_choice")
         rest = grammar.one_of([self._after_opening(grammar, tool) for tool in tools])
         after = grammar.text(self.after)
         single = self.between is None or not request.parallel_tool_calls

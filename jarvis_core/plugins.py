@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 import pluggy
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from jarvis_core import hookspecs
 from jarvis_core.errors import PluginError
@@ -32,6 +32,9 @@ MODULES_VARIABLE = "JARVIS_PLUGINS"
 """Names modules, separated by commas, that are plugins without being installed as such."""
 
 _log = logging.getLogger(__name__)
+
+CORE = "core"
+"""Name of the plugin that the core is to itself."""
 
 
 @frozen(kw_only=True)
@@ -105,20 +108,44 @@ class Registry:
             f"chat format {name!r} does not exist; there are: {known}{_broken_hint(self.broken)}"
         )
 
-    def detect_chat_format(self, model: ModelInfo) -> str:
-        """Name of the format that fits a loaded model; ``template`` where no plugin knows."""
+    def detect_chat_format(self, model: ModelInfo) -> Detection:
+        """The format that fits a loaded model; ``template`` where no plugin knows."""
         for impl in reversed(self._manager.hook.jarvis_detect_chat_format.get_hookimpls()):
-            try:
-                name = impl.function(model)
-            except Exception:
-                _log.exception("plugin %s failed to detect a chat format", impl.plugin_name)
-                continue
-            if name is None:
+            name = _detect(impl, model)
+            if name is None or impl.plugin_name == CORE:
                 continue
             if name in self.chat_formats:
-                return str(name)
+                named = _detect(impl, evolve(model, chat_template=None)) == name
+                by = "name and special tokens" if named else "chat template"
+                return Detection(
+                    name=str(name), reason=f"plugin {impl.plugin_name} knows the model by its {by}"
+                )
             _log.warning("plugin %s detected the unknown format %r", impl.plugin_name, name)
-        return "template"
+        has = "prints its own chat template" if model.chat_template else "has no chat template"
+        return Detection(name="template", reason=f"no plugin knows the model, which {has}")
+
+
+def _detect(impl: pluggy.HookImpl, model: ModelInfo) -> Any:
+    """What one plugin says; a plugin that fails says nothing."""
+    try:
+        name: Any = impl.function(model)
+    except Exception:
+        _log.exception("plugin %s failed to detect a chat format", impl.plugin_name)
+        return None
+    return name
+
+
+@frozen(kw_only=True)
+class Detection:
+    """Which chat format fits a model.
+
+    Attributes:
+        name: Its name.
+        reason: Why it does, for people.
+    """
+
+    name: str
+    reason: str
 
 
 def _letters(name: str) -> str:
@@ -170,7 +197,7 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> Registry:
         PluginError: Two plugins brought an engine type or a chat format of one name.
     """
     loader = _Loader()
-    loader.add("core", "jarvis-core", version("jarvis-core"), _CorePlugin)
+    loader.add(CORE, "jarvis-core", version("jarvis-core"), _CorePlugin)
     seen: set[tuple[str, str]] = set()
     for point in sorted(
         entry_points(group=GROUP) if points is None else points, key=lambda p: p.name

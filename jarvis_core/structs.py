@@ -201,7 +201,9 @@ class ChatRequest:
         prompt_logprobs: The same for the prompt's tokens.
         constraint: What content must obey (``response_format``, structured outputs).
         reasoning_effort: ``none``, ``low``, ``medium`` or ``high``, for formats that know it.
-        template_kwargs: Allow-listed scalars for the model's template (``enable_thinking`` …).
+        template_kwargs: Allow-listed scalars for the model's template (``enable_thinking`` …), and
+            ``documents``, a list of objects. A format refuses those that it does not know, see
+            ``jarvis_core.check_template_kwargs``.
         add_generation_prompt: Whether the prompt opens the assistant's turn.
         continue_final_message: Whether the last message is left open and continued.
         adapter: Name of a LoRA adapter.
@@ -220,7 +222,7 @@ class ChatRequest:
     prompt_logprobs: int | None = None
     constraint: Constraint | None = None
     reasoning_effort: str | None = None
-    template_kwargs: Mapping[str, Scalar] = field(factory=dict)
+    template_kwargs: Mapping[str, Any] = field(factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     adapter: str | None = None

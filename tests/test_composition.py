@@ -23,6 +23,7 @@ from jarvis_core import (
     Message,
     ModelInfo,
     Prompt,
+    RequestError,
     TextParser,
     Tool,
     ToolChoice,
@@ -112,6 +113,13 @@ def test_a_forced_call_is_the_grammar_of_the_format() -> None:
     assert accepts(compose(request), CALL, CALL * 2, "text", "") == [True, True, False, False]
     also = evolve(request, constraint=NUMBER)
     assert accepts(compose(also), CALL, "7") == [True, False]
+
+
+@pytest.mark.parametrize("choice", [REQUIRED, ToolChoice(mode="named", name="g")])
+def test_a_call_of_no_tool_cannot_be_forced(choice: ToolChoice) -> None:
+    for tools in ((), (TOOL,) if choice.name else ()):
+        with pytest.raises(RequestError, match="no such tool"):
+            compose(evolve(REQUEST, tools=tools, tool_choice=choice))
 
 
 def test_content_or_a_call_where_there_are_tools() -> None:

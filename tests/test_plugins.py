@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 
 from jarvis_core.errors import PluginError
 from jarvis_core.plugins import Registry, load_plugins
@@ -199,11 +201,23 @@ def test_modules_named_by_the_environment_are_plugins(
 def test_detection_asks_plugins_before_the_core_and_survives_a_failing_one(
     plugins: Plugins, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert plugins.load().detect_chat_format(MODEL) == "template"
+    assert plugins.load().detect_chat_format(MODEL).name == "template"
     plugins.add("a", FORMAT.format(name="mine", detect="return 'mine'"))
     plugins.add("b", FORMAT.format(name="unsure", detect="return None"))
     plugins.add("c", FORMAT.format(name="wrong", detect="return 'no such format'"))
     plugins.add("d", FORMAT.format(name="failing", detect="1 / 0"))
-    assert plugins.load().detect_chat_format(MODEL) == "mine"
+    assert plugins.load().detect_chat_format(MODEL).name == "mine"
     assert "no such format" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_detection_says_by_what_a_plugin_knows_the_model(plugins: Plugins) -> None:
+    def why(**known: Any) -> str:
+        return plugins.load().detect_chat_format(evolve(MODEL, **known)).reason
+
+    assert why() == "no plugin knows the model, which has no chat template"
+    assert why(chat_template="x") == "no plugin knows the model, which prints its own chat template"
+    detect = "return 'mine' if model.chat_template or 'tiny' in model.name else None"
+    plugins.add("a", FORMAT.format(name="mine", detect=detect))
+    assert why(name="other", chat_template="x").endswith("knows the model by its chat template")
+    assert why(name="tiny").endswith("knows the model by its name and special tokens")

@@ -9,7 +9,7 @@ import click
 
 from jarvis_core.errors import ConfigError, JarvisError
 
-COMMANDS = ("plugins", "serve", "settings")
+COMMANDS = ("new-plugin", "plugins", "serve", "settings")
 INTERRUPTED = 130
 
 
@@ -41,7 +41,8 @@ class Program(click.Group):
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"jarvis_core.cli.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command = import_module(f"jarvis_core.cli.{module}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -58,6 +58,7 @@ class Host:
     Attributes:
         info: The loaded model, once it is ready.
         chat_format: Name of the chat format, once it is ready.
+        chat_format_reason: Why it is that one.
         stats: The engine's last known stats.
         held: The requests in flight when it was lost.
     """
@@ -88,6 +89,7 @@ class Host:
         self._stopping = False
         self.info: ModelInfo | None = None
         self.chat_format: str | None = None
+        self.chat_format_reason: str | None = None
         self.stats: EngineStats | None = None
         self.held: tuple[HostRequest, ...] = ()
 
@@ -278,9 +280,9 @@ class Host:
                 self.stats = stats and converter.structure(stats, EngineStats)
             case ["progress", done, total]:
                 self._on_progress(done, total)
-            case ["ready", info, chat_format]:
+            case ["ready", info, chat_format, reason]:
                 self.info = converter.structure(info, ModelInfo)
-                self.chat_format = chat_format
+                self.chat_format, self.chat_format_reason = chat_format, reason
                 self._settle(None)
             case ["failed", error]:
                 self._settle(from_wire(error))

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any
 
-from attrs import mutable
+from attrs import evolve, mutable
 
 from jarvis_core.chat import Accepted
 from jarvis_core.errors import ConfigError, EngineDied, EngineError, JarvisError
@@ -28,9 +28,10 @@ from jarvis_core.host.protocol import (
     pack_delta,
 )
 from jarvis_core.host.weights import locate
-from jarvis_core.plugins import load_plugins
+from jarvis_core.plugins import Detection, Registry, load_plugins
 from jarvis_core.settings import structure_settings
-from jarvis_core.structs import Delta, ModelSpec
+from jarvis_core.structs import Delta, ModelInfo, ModelSpec
+from jarvis_core.template.source import read_template
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ class EngineSide:
         settings = structure_settings(
             engine_type.settings, plan.settings, where=f"models.{plan.name}.settings"
         )
+        template = plan.chat_template and read_template(plan.chat_template)
         path = await locate(plan.source, engine_type.weights, self._progress)
         spec = ModelSpec(
             name=plan.name,
@@ -145,12 +147,14 @@ class EngineSide:
         )
         engine = await engine_type.load(spec, settings)
         info = engine.info
-        name = plan.chat_format
-        if name == "auto":
-            name = registry.detect_chat_format(info)
-        chat_format = registry.chat_format(name)
-        self._loaded = Loaded(engine=engine, chat_format=chat_format)
-        self._channel.send(["ready", converter.unstructure(info), chat_format.name])
+        if template is not None:
+            info = evolve(info, chat_template=template)
+        found = _choose_format(plan, registry, info)
+        self._loaded = Loaded(
+            engine=engine, chat_format=registry.chat_format(found.name), info=info
+        )
+        name = self._loaded.chat_format.name
+        self._channel.send(["ready", converter.unstructure(info), name, found.reason])
 
     def _progress(self, done: int, total: int) -> None:
         self._channel.send(["progress", done, total])
@@ -220,3 +224,12 @@ def watch_lifeline(fd: int) -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _choose_format(plan: HostPlan, registry: Registry, info: ModelInfo) -> Detection:
+    """The chat format that is set, or that prints the template that is set, or that fits."""
+    if plan.chat_format != "auto":
+        return Detection(name=plan.chat_format, reason="chat_format is set to it")
+    if plan.chat_template:
+        return Detection(name="template", reason="chat_template is set")
+    return registry.detect_chat_format(info)

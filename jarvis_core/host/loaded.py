@@ -37,6 +37,7 @@ from jarvis_core.structs import (
     ChatRequest,
     Delta,
     FormatContext,
+    ModelInfo,
     Prompt,
     Ranking,
     Segment,
@@ -52,10 +53,12 @@ class Loaded:
     Attributes:
         engine: The engine.
         chat_format: Renders and parses its chats.
+        info: The model as chat formats see it: its template may be one that was set for it.
     """
 
     engine: Engine
     chat_format: ChatFormat
+    info: ModelInfo
 
     def stream(
         self, request: StreamRequest, request_id: str
@@ -63,7 +66,11 @@ class Loaded:
         """Answer with ``Accepted`` and deltas."""
         if isinstance(request, ChatRequest):
             return stream_chat(
-                request, engine=self.engine, chat_format=self.chat_format, request_id=request_id
+                request,
+                engine=self.engine,
+                model=self.info,
+                chat_format=self.chat_format,
+                request_id=request_id,
             )
         return stream_completion(request, engine=self.engine, request_id=request_id)
 
@@ -100,7 +107,7 @@ class Loaded:
 
     async def _render(self, request: RenderRequest) -> Rendered:
         chat = request.chat
-        context = FormatContext(model=self.engine.info, now=datetime.now())
+        context = FormatContext(model=self.info, now=datetime.now())
         prompt = await render(chat, chat_format=self.chat_format, context=context)
         return Rendered(
             text=prompt.text,

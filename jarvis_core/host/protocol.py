@@ -80,6 +80,7 @@ class HostPlan:
         source: Path or hub id of its weights.
         engine: Name of the engine type.
         chat_format: Name of the chat format, ``auto`` to detect it.
+        chat_template: Path of a file whose Jinja template takes the place of the model's own.
         context_length: Tokens per request, None leaves it to the engine.
         adapters: Paths of LoRA adapters by name.
         settings: The engine's settings by field name.
@@ -89,6 +90,7 @@ class HostPlan:
     source: str
     engine: str
     chat_format: str = "auto"
+    chat_template: str | None = None
     context_length: int | None = None
     adapters: dict[str, str] = field(factory=dict)
     settings: dict[str, Any] = field(factory=dict)

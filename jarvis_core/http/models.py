@@ -63,6 +63,7 @@ def _model(status: ModelStatus) -> dict[str, Any]:
         "engine": status.engine,
         "source": status.source,
         "chat_format": status.chat_format,
+        "chat_format_reason": status.chat_format_reason,
         "state": status.state.value,
         "healthy": status.healthy,
         "context_length": status.context_length,

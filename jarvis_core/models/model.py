@@ -95,6 +95,7 @@ class Model:
             waiting=self._waiting,
             load_seconds=self._load_seconds,
             adapters=tuple(config.adapters),
+            chat_format_reason=None if host is None else host.chat_format_reason,
         )
 
     # -- life ------------------------------------------------------------------------------
@@ -183,7 +184,9 @@ class Model:
             self._load_seconds = ready - began
             self._enter(ModelState.READY)
             self._tell(
-                "ready", message=f"chat format {host.chat_format}", seconds=self._load_seconds
+                "ready",
+                message=f"chat format {host.chat_format} ({host.chat_format_reason})",
+                seconds=self._load_seconds,
             )
             await host.wait_lost()
             self.suspects.host_died(host.held)
@@ -219,6 +222,7 @@ class Model:
             source=config.source,
             engine=config.engine,
             chat_format=config.chat_format,
+            chat_template=config.chat_template,
             context_length=config.context_length,
             adapters=dict(config.adapters),
             settings=dict(config.settings),

@@ -30,6 +30,7 @@ class ModelStatus:
         source: Path or hub id of its weights, as configured.
         engine: Name of the engine type.
         chat_format: Name of the chat format; None until it is detected.
+        chat_format_reason: Why it is that one; None unless it is ready.
         state: Where it is in its life.
         healthy: Whether it is ready and its host answers the heartbeat.
         wanted: Whether it should be loaded: preloaded, or loaded since and not unloaded.
@@ -63,6 +64,7 @@ class ModelStatus:
     waiting: int
     load_seconds: float | None
     adapters: tuple[str, ...] = ()
+    chat_format_reason: str | None = None
 
     @property
     def context_length(self) -> int | None:

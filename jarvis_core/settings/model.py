@@ -30,6 +30,11 @@ class ModelConfig:
     )
     engine: str = setting(default=BUILT_IN_ENGINE, help="Engine that runs it")
     chat_format: str = setting(default="auto", help="Chat format; auto asks the plugins")
+    chat_template: str | None = setting(
+        default=None,
+        help="File with a Jinja template that takes the place of the model's own; a relative path "
+        "starts at jarvis.toml",
+    )
     aliases: tuple[str, ...] = setting(default=(), help="Other names that clients may ask for")
     preload: bool = setting(default=True, help="Load at start, not on the first request")
     python: str | None = setting(
@@ -61,6 +66,9 @@ class SingleModel:
         default=None, help="Name that clients ask for; unset takes the end of the model's name"
     )
     model_chat_format: str = setting(default="auto", help="Chat format; auto asks the plugins")
+    model_chat_template: str | None = setting(
+        default=None, help="File with a Jinja template that takes the place of the model's own"
+    )
     model_context_window: int | None = setting(
         default=None, ge=1, help="Tokens of prompt and completion; unset leaves it to the engine"
     )

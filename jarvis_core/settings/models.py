@@ -64,6 +64,8 @@ def _model_of_section(
     python = values.get("python")
     if python and "/" in python:
         values["python"] = absolute_path(python, directory)
+    if template := values.get("chat_template"):
+        values["chat_template"] = absolute_path(template, directory)
     values["adapters"] = {
         adapter: absolute_path(path, directory)
         for adapter, path in values.get("adapters", {}).items()
@@ -109,6 +111,7 @@ def single_model(
         source=expanded(source),
         engine=engine,
         chat_format=single.model_chat_format,
+        chat_template=single.model_chat_template and expanded(single.model_chat_template),
         aliases=() if source == name else (source,),
         context_length=single.model_context_window,
         settings=engines.merge(engine, {}, where=f"settings of engine {engine}", elsewhere=False),

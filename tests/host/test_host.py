@@ -15,6 +15,7 @@ import pytest
 
 from jarvis_core.chat import Fold
 from jarvis_core.errors import (
+    ConfigError,
     ContextLengthExceeded,
     EngineDied,
     EngineError,
@@ -308,3 +309,29 @@ async def test_killed_server_leaves_no_host(text: str) -> None:
     server.kill()
     await server.wait()
     assert await gone(pid)
+
+
+async def test_a_template_that_is_set_takes_the_place_of_the_model_s_own(
+    start: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "turns.jinja"
+    file.write_text("{{ messages[0].content }} and more")
+    host = await start(chat_template=str(file))
+    assert host.info is not None
+    assert host.info.chat_template == file.read_text()
+    assert (host.chat_format, host.chat_format_reason) == ("template", "chat_template is set")
+    assert await say(host, "Hi") == "Hi and more"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "No such file"), (b"\xff", "no UTF-8"), (b" \n", "empty"), (b"x" * 2**21, "bytes")],
+)
+async def test_a_template_file_that_is_none_fails_the_load(
+    start: Start, tmp_path: Path, content: bytes | None, complaint: str
+) -> None:
+    file = tmp_path / "turns.jinja"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=complaint):
+        await start(chat_template=str(file))

@@ -147,13 +147,18 @@ def _dump(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def check_depth(schema: Any, param: str) -> None:
+def check_depth(schema: Any, param: str, *, is_data: bool = False) -> None:
     """Refuse a schema that is too deep or that refers to something outside of itself.
+
+    Args:
+        schema: The schema, or data.
+        param: Where it is, for errors.
+        is_data: Whether it is data, in which a reference means nothing.
 
     Raises:
         RequestError: ``param`` is the path of the fault.
     """
-    _check_level(schema, (param,), is_data=False)
+    _check_level(schema, (param,), is_data=is_data)
 
 
 def check_schema(schema: Any, param: str, *, strict: bool) -> None:

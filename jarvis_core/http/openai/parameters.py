@@ -58,6 +58,7 @@ PARAMETERS = ParameterTable(
     core("parallel_tool_calls", "by default true, and false for a tool_choice that forces a call"),
     core("reasoning_effort", "none, low, medium, high, for chat formats that know it"),
     core("chat_template_kwargs", "for chat formats that know them"),
+    core("documents", "texts to answer from, for chat formats that know them"),
     core("continue_final_message"),
     core("add_generation_prompt"),
     engine("max_tokens", needs="max_tokens"),

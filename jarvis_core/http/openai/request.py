@@ -32,7 +32,6 @@ from jarvis_core.structs import (
     ChatRequest,
     Constraint,
     ModelInfo,
-    Scalar,
     Tool,
     ToolChoice,
 )
@@ -40,7 +39,13 @@ from jarvis_core.structs import (
 MAX_PARTS = 16_384
 """Content parts and tool calls in all messages of a request."""
 
-TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "thinking_budget", "date_string"})
+TEMPLATE_KWARGS = frozenset(
+    {
+        "add_vision_id", "clear_thinking", "date_string", "enable_thinking", "keep_past_thinking",
+        "model_identity", "preserve_thinking", "thinking", "thinking_budget",
+        "tools_in_user_message",
+    }
+)  # fmt: skip
 """What a request may say to a model's template."""
 
 _structure_body = structurer(ChatBody)
@@ -132,7 +137,8 @@ def parallel_tool_calls(asked: bool | None, choice: ToolChoice) -> bool:
 
 def _check_sizes(raw: Mapping[str, Any], settings: ServerSettings) -> None:
     """Refuse lists that are too long before their items are looked at."""
-    for name, limit in (("messages", settings.max_messages), ("tools", settings.max_tools)):
+    limits = {"messages": settings.max_messages, "tools": settings.max_tools}
+    for name, limit in (limits | {"documents": settings.max_messages}).items():
         at_most(limit, raw.get(name), name)
     parts = 0
     for one in items(raw.get("messages")):
@@ -151,6 +157,8 @@ def _check_limits(body: ChatBody, settings: ServerSettings) -> None:
     check_top_logprobs(body.top_logprobs, settings)
     check_top_logprobs(body.prompt_logprobs, settings, "prompt_logprobs")
     check_stop(body, settings)
+    for i, document in enumerate(body.documents or ()):
+        constraint.check_depth(document, f"documents[{i}]", is_data=True)
 
 
 def _check_tools(body: ChatBody, specs: Any, settings: ServerSettings) -> None:
@@ -204,8 +212,9 @@ def _tool_choice(call: ChatCall, model: ModelInfo) -> ToolChoice:
     return found
 
 
-def _template_kwargs(body: ChatBody) -> Mapping[str, Scalar]:
-    return dict(body.chat_template_kwargs or {})
+def _template_kwargs(body: ChatBody) -> Mapping[str, Any]:
+    kwargs = dict(body.chat_template_kwargs or {})
+    return {**kwargs, "documents": list(body.documents)} if body.documents else kwargs
 
 
 def _adds_generation_prompt(body: ChatBody) -> bool:

@@ -327,6 +327,7 @@ class ChatBody(GenerationBody):
     prompt_logprobs: Annotated[int, Between(0, 1 << 20)] | None = None
     chat_template: str | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None
+    documents: tuple[Mapping[str, Any], ...] | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 

@@ -341,6 +341,15 @@ def test_the_last_message_can_be_continued(build: Any, refusal: Any) -> None:
     assert refusal(messages, **both) == "continue_final_message"
 
 
+def test_documents_are_passed_on(build: Any, refusal: Any) -> None:
+    documents = [{"title": "T", "text": "a"}, {"text": {"$ref": "b"}}]
+    assert build(documents=documents).template_kwargs == {"documents": documents}
+    assert build(documents=[]).template_kwargs == {}
+    assert refusal(documents=["a"]) == "documents[0]"
+    assert refusal(documents=[{"a": nested(40)}]) == "documents[0]"
+    assert refusal(documents=[{}] * 4097) == "documents"
+
+
 def test_what_formats_know_is_passed_on(build: Any) -> None:
     request = build(
         reasoning_effort="low",
