@@ -64,7 +64,7 @@ class LlamaContext:
         """
         self._owner = threading.get_ident()
         self._model = model
-        params = _context_params(plan, settings)
+        params = context_params(plan, settings)
         self._context: Any = lib.llama_init_from_model(model.handle, params)
         if not self._context:
             raise context_failure()
@@ -225,7 +225,8 @@ def _bytes(array: npt.NDArray[np.uint8]) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
-def _context_params(plan: MemoryPlan, settings: LlamaCppSettings) -> Any:
+def context_params(plan: MemoryPlan, settings: LlamaCppSettings) -> Any:
+    """llama.cpp's own structure of what a context is made with."""
     params = lib.llama_context_default_params()
     threads = settings.n_threads or default_threads()
     tokens = settings.n_batch + settings.max_num_seqs  # of prompts, and one of each sequence

@@ -303,7 +303,7 @@ def _load_pooled(
     plan = plan_memory(weights, context, settings, available_memory() if checked else None)
     loaded = LlamaModel(weights, settings, pools=True)
     try:
-        pooled = PooledContext(loaded, pooling, context, settings)
+        pooled = PooledContext(loaded, pooling, plan, settings)
     except BaseException:
         loaded.close()
         raise

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
 
 from jarvis_llamacpp.batch import Batch
-from jarvis_llamacpp.context import DecodeError, context_failure
+from jarvis_llamacpp.context import DecodeError, context_failure, context_params
 from jarvis_llamacpp.log import LOG
+from jarvis_llamacpp.memory import MemoryPlan
 from jarvis_llamacpp.model import LlamaModel
 from jarvis_llamacpp.pooling import POOLING_TYPES, Pooling
 from jarvis_llamacpp.settings import LlamaCppSettings
-from jarvis_llamacpp.threads import default_threads
 
 Vector = npt.NDArray[np.float32]
 
@@ -30,32 +30,26 @@ class PooledContext:
     """
 
     def __init__(
-        self, model: LlamaModel, pooling: Pooling, tokens: int, settings: LlamaCppSettings
+        self, model: LlamaModel, pooling: Pooling, plan: MemoryPlan, settings: LlamaCppSettings
     ) -> None:
         """Allocate buffers.
 
         Args:
             model: The model.
             pooling: How its token vectors become one.
-            tokens: Tokens of one step: no sequence can be cut, so of the longest one too.
+            plan: Its context length is that of a step too, because no sequence can be cut.
             settings: The engine's settings.
 
         Raises:
             InsufficientMemory: They do not fit.
             SettingError: llama.cpp refuses the settings for this model.
         """
-        params = lib.llama_context_default_params()
-        threads = settings.n_threads or default_threads()
-        params.n_ctx = params.n_batch = params.n_ubatch = tokens
-        params.n_seq_max = settings.max_num_seqs
-        params.n_threads = threads
-        params.n_threads_batch = settings.n_threads_batch or threads
+        tokens = plan.context_length
+        params = context_params(plan, settings)
+        params.n_ctx = params.n_batch = params.n_ubatch = params.n_outputs_max = tokens
         params.embeddings = True
         params.pooling_type = POOLING_TYPES[pooling.name]
         params.kv_unified = True
-        params.offload_kqv = settings.offload_kqv
-        params.op_offload = settings.op_offload
-        params.no_perf = True
         self._context: Any = lib.llama_init_from_model(model.handle, params)
         if not self._context:
             raise context_failure()
