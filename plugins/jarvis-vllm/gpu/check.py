@@ -184,7 +184,8 @@ def serving(args: argparse.Namespace, source: str, **settings: object) -> Iterat
             yield server
         except BaseException:
             log.seek(0)
-            print(log.read()[-6000:], file=sys.stderr)
+            lines = [line for line in log if '"route"' not in line]
+            print("".join(lines)[-6000:], file=sys.stderr)
             raise
         finally:
             process.terminate()

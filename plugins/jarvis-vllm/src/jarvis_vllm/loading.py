@@ -49,6 +49,9 @@ _OUT_OF_MEMORY = re.compile(
 )
 _GIB = 1 << 30
 
+HANG_TIMEOUTS = {"cpu": 600.0}
+"""Seconds by kind of device; 60 where it is not named."""
+
 
 @frozen(kw_only=True)
 class _Plan:
@@ -262,7 +265,7 @@ async def _engine(
         "llm": llm,
         "tokenizer": tokenizer,
         "counters": counters,
-        "hang_timeout": settings.hang_timeout,
+        "hang_timeout": settings.hang_timeout or HANG_TIMEOUTS.get(plan.device, 60.0),
     }
     if not generates:
         return PoolingEngine(tasks=pooling, **common)

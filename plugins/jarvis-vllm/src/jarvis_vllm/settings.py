@@ -114,11 +114,11 @@ class VllmSettings:
     engine_args: Mapping[str, Any] = setting(
         factory=dict, help="Any other argument of vLLM's engine, by its name there"
     )
-    hang_timeout: float = setting(
-        default=60.0,
+    hang_timeout: float | None = setting(
+        default=None,
         ge=1,
         help="Seconds without an answer from vLLM's engine process after which the model is "
-        "loaded anew",
+        "loaded anew; unset means 60, and 600 on a CPU, where one step may take that long",
     )
     log_level: str = setting(
         default="warning", choices=LOG_LEVELS, help="Least level of vLLM's own log that is shown"

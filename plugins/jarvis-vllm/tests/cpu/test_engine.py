@@ -17,6 +17,7 @@ from jarvis_core import (
     EngineDied,
     EngineOutput,
     GenerationRequest,
+    InsufficientMemory,
     ModelSourceError,
     ModelSpec,
     Prompt,
@@ -46,7 +47,7 @@ async def say(engine: Engine, prompt: Prompt | str, **changes: Any) -> list[Engi
     others = {name: changes.pop(name) for name in names if name in changes}
     sampling = evolve(SamplingParams(temperature=0.0, max_tokens=8), **changes)
     request = GenerationRequest(id="test", prompt=prompt, sampling=sampling, **others)
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         return [output async for output in engine.generate(request)]
 
 
@@ -208,16 +209,21 @@ async def test_an_architecture_that_nobody_knows_is_told(smollm2: str, tmp_path:
         await load(tmp_path, load_format="dummy")
 
 
-async def test_weights_of_another_shape_are_told_with_vllms_own_reason(
+async def test_weights_that_are_missing_are_told_with_vllms_own_reason(
     smollm2: str, tmp_path: Path
 ) -> None:
     for file in Path(smollm2).iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "config.json").unlink()
     config = json.loads((Path(smollm2) / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 1024}))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 31}))
     with pytest.raises(ModelSourceError, match=r"^vLLM cannot load .*: \w+Error: .*"):
-        await load(tmp_path, kv_cache_memory_bytes=64 << 20)
+        await load(tmp_path, kv_cache_memory_bytes=512 << 20)
+
+
+async def test_a_cache_too_small_for_one_request_is_told_with_the_numbers(smollm2: str) -> None:
+    with pytest.raises(InsufficientMemory, match=r"4096.* 0\.09 GiB KV cache is needed.* lower "):
+        await load(smollm2, kv_cache_memory_bytes=64 << 20)
 
 
 async def test_a_closed_engine_refuses_requests_and_fails_those_that_run(

@@ -30,7 +30,6 @@ dtype = "float32"
 enforce_eager = true
 max_num_seqs = 16
 kv_cache_memory_bytes = 536870912
-hang_timeout = 20
 """
 
 
