@@ -164,15 +164,14 @@ class _Creation:
 
     async def _turns_to_drop(self) -> int:
         """How many of the oldest turns do not fit."""
-        front, exchange, body = self.front, self.exchange, self.call.body
-        async with asking(front, exchange, body.model) as (lease, _):
-            model = lease.info
-
+        body = self.call.body
+        async with asking(self.front, self.exchange, body.model) as (lease, _):
+            context_length = lease.info.context_length
             # Where the client does not say how long the answer may be, an eighth is for it.
-            wanted = body.max_output_tokens or model.context_length // 8 or 1
+            wanted = body.max_output_tokens or context_length // 8 or 1
             return await turns_to_drop(
                 self.conversation,
-                model.context_length - wanted,
+                context_length - wanted,
                 lambda dropped: self._tokens(lease, dropped),
             )
 

@@ -197,23 +197,21 @@ class ResponseStore:
                 self._waiting -= 1
 
     def _get(self, id: str, tenant: str) -> StoredResponse | None:  # noqa: A002
-        with self._transaction():
-            found = self._read(id, tenant)
-            if found is not None:
-                self._touch(id, tenant)
+        found = self._read(id, tenant)
+        if found is not None:
+            self._note_use(id, tenant)
         return found
 
     def _chain(self, id: str, tenant: str) -> tuple[StoredResponse, ...]:  # noqa: A002
         found: list[StoredResponse] = []
         wanted: str | None = id
-        with self._transaction():
-            while wanted is not None:
-                response = self._read(wanted, tenant)
-                if response is None:
-                    raise Broken(wanted)
-                found.append(response)
-                wanted = response.previous
-            self._touch(id, tenant)
+        while wanted is not None:
+            response = self._read(wanted, tenant)
+            if response is None:
+                raise Broken(wanted)
+            found.append(response)
+            wanted = response.previous
+        self._note_use(id, tenant)
         return tuple(reversed(found))
 
     def _delete(self, id: str, tenant: str) -> bool:  # noqa: A002
@@ -256,6 +254,14 @@ class ResponseStore:
             input=orjson.loads(written),
             body=orjson.loads(body),
         )
+
+    def _note_use(self, id: str, tenant: str) -> None:  # noqa: A002
+        """Count a response as used, if that can be written: reading goes on without."""
+        try:
+            with self._transaction():
+                self._touch(id, tenant)
+        except sqlite3.Error as error:
+            _log.warning("the use of a response could not be noted", reason=str(error))
 
     def _touch(self, id: str, tenant: str) -> None:  # noqa: A002
         """Count a response as used, and those that it goes on from as used a moment later."""

@@ -318,6 +318,25 @@ def test_a_locked_file_is_refused(
         assert "another program holds it" in refusal(opened, path)
 
 
+async def test_what_cannot_be_written_can_still_be_read(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "LOCK_WAIT", 0.05)
+    store = opened(tmp_path / "responses.db")
+    store.put(response("r1"))
+    assert await store.get("r1", "a") is not None
+    with closing(sqlite3.connect(tmp_path / "responses.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await store.get("r1", "a") is not None
+        assert len(await store.chain("r1", "a")) == 1
+        store.put(response("r2"))
+        assert await store.get("r2", "a") is None
+    assert "could not be noted" in caplog.text
+    assert "could not be stored" in caplog.text
+    store.put(response("r3"))
+    assert await store.get("r3", "a") is not None
+
+
 async def test_a_disk_that_fails_later_is_told_in_the_log(
     opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
