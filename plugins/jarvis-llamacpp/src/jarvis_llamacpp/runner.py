@@ -6,10 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from math import isfinite
 from queue import SimpleQueue
 from typing import Literal
-
-import numpy as np
 
 from jarvis_core import EngineDied, EngineError, EngineOutput, EngineStats, JarvisError
 from jarvis_llamacpp.context import LlamaContext, Logits
@@ -254,9 +253,9 @@ class Runner:
         if not asked:
             return
         if all(c.greedy for c in asked):
-            tokens = logits.argmax(axis=1)
-            if np.isfinite(logits[np.arange(len(asked)), tokens]).all():
-                for continuation, token in zip(asked, tokens.tolist(), strict=True):
+            tokens = logits.argmax(axis=1).tolist()
+            if all(isfinite(row[token]) for row, token in zip(logits, tokens, strict=True)):
+                for continuation, token in zip(asked, tokens, strict=True):
                     self._take(continuation, token)
                 return
         for continuation, row in zip(asked, logits, strict=True):

@@ -123,6 +123,7 @@ class Scheduler(Generic[S]):
         self._most_running = sequences
         self._partial_reuse = partial_reuse
         self._torn = 0
+        self._steady: Plan[S] | None = None
         self._adapter: str | None = None
         self._turns = 0
 
@@ -137,6 +138,7 @@ class Scheduler(Generic[S]):
 
     def finish(self, sequence: S) -> None:
         """End a sequence, whatever it is doing; what it computed is kept for reuse."""
+        self._steady = None
         if sequence.seq < 0:
             self.waiting.remove(sequence)
             sequence.saved = None
@@ -147,6 +149,10 @@ class Scheduler(Generic[S]):
 
     def schedule(self) -> Plan[S]:
         """Choose what the next step computes."""
+        steady = self._steady
+        if steady is not None and not self.waiting and self.cache.make_room(len(steady.singles)):
+            return steady
+        self._steady = None
         self._admit()
         self._close_ranks()
         while True:
@@ -167,6 +173,7 @@ class Scheduler(Generic[S]):
 
     def retract(self, plan: Plan[S]) -> None:
         """Note that a step was begun and not computed to its end."""
+        self._steady = None
         for sequence in (*(chunk.sequence for chunk in plan.chunks), *plan.singles):
             self.cache.cut_back(sequence)
 
@@ -183,6 +190,7 @@ class Scheduler(Generic[S]):
 
     def reset(self) -> None:
         """Drop what runs and forget what was computed; sequences that wait stay."""
+        self._steady = None
         self.running.clear()
         self.cache.reset()
         self._most_running = self._sequences
@@ -199,7 +207,10 @@ class Scheduler(Generic[S]):
             return None
         singles.sort(key=_seq)
         if not reading:
-            return Plan([], singles)
+            plan: Plan[S] = Plan([], singles)
+            if len(singles) == len(self.running) and not self._torn:
+                self._steady = plan
+            return plan
         chunks = self._share_out(reading, len(singles))
         if not chunks and not singles:
             return None
@@ -325,6 +336,7 @@ class Scheduler(Generic[S]):
 
     def _preempt(self, sequence: S) -> None:
         """Let a sequence make room for the others; it goes on when it fits again."""
+        self._steady = None
         self.running.remove(sequence)
         self.cache.take_away(sequence)
         self.add(sequence)
