@@ -122,6 +122,7 @@ def _request(port: int, body: dict[str, Any]) -> bytes:
         "POST /v1/chat/completions HTTP/1.1\r\n"
         f"Host: 127.0.0.1:{port}\r\n"
         "Content-Type: application/json\r\n"
+        "Connection: close\r\n"  # an answer without a stream is whole when the server closes
         f"Content-Length: {len(payload)}\r\n\r\n"
     )
     return head.encode() + payload

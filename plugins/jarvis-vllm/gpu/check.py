@@ -163,6 +163,11 @@ class Server:
         raise CheckFailed("there is no engine host")
 
 
+def _text(value: object) -> str:
+    """A setting's value as a variable has it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 @contextmanager
 def serving(args: argparse.Namespace, source: str, **settings: object) -> Iterator[Server]:
     """A server that has loaded its model."""
@@ -175,7 +180,7 @@ def serving(args: argparse.Namespace, source: str, **settings: object) -> Iterat
     ]
     wanted = {"gpu_memory_utilization": 0.3, "max_model_len": 2048, "enforce_eager": args.eager}
     for name, value in (wanted | settings).items():
-        command += ["--set", f"JARVIS_VLLM_{name.upper()}={json.dumps(value)}"]
+        command += ["--set", f"JARVIS_VLLM_{name.upper()}={_text(value)}"]
     with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         server = Server(process, port)
