@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -210,10 +211,11 @@ async def test_what_is_not_stored_is_not_found(serve: Serve, responses: Make) ->
 
 
 async def test_an_expired_response_is_gone(serve: Serve, responses: Make) -> None:
-    served = await serve(responses_ttl=1.0)
+    served = await serve(responses_ttl=60.0)
     client = responses(served)
     body = await client.create("x")
-    await asyncio.sleep(1.1)
+    assert (await served.client.get(f"/v1/responses/{body['id']}")).status_code == 200
+    served.front.responses._clock = lambda: time.time() + 61
     assert (await served.client.get(f"/v1/responses/{body['id']}")).status_code == 404
     error = await client.refused("y", previous_response_id=body["id"])
     assert "has expired" in error["message"]
