@@ -18,10 +18,22 @@ def constraint(kind: Any, value: str) -> Constraint:
 async def test_constraints_become_grammars() -> None:
     checker = ConstraintChecker()
 
-    assert (await checker.grammar(constraint("regex", "a+"))).startswith("start: /")
-    assert '"yes" | "no"' in await checker.grammar(constraint("choice", '["yes", "no"]'))
-    assert "%json" in await checker.grammar(constraint("json_schema", '{"type": "object"}'))
-    assert "start: A" in await checker.grammar(constraint("lark", 'start: A\nA: "a"'))
+    async def text(kind: str, value: str) -> str:
+        return (await checker.grammar(constraint(kind, value))).text
+
+    assert (await text("regex", "a+")).startswith("start: /")
+    assert '"yes" | "no"' in await text("choice", '["yes", "no"]')
+    assert "%json" in await text("json_schema", '{"type": "object"}')
+    assert "start: A" in await text("lark", 'start: A\nA: "a"')
+
+
+async def test_a_grammar_knows_when_nothing_can_follow() -> None:
+    checker = ConstraintChecker()
+    once = await checker.grammar(constraint("regex", "ab{2}"))
+    often = await checker.grammar(constraint("regex", "ab+"))
+
+    assert [once.ends_with(text) for text in ("ab", "abb", "x", "")] == [False, True, False, False]
+    assert [often.ends_with(text) for text in ("ab", "abb")] == [False, False]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from jarvis_core import (
+    Constraint,
     EngineError,
     EngineOutput,
     GenerationRequest,
@@ -13,6 +14,7 @@ from jarvis_core import (
     TextStream,
     read_pieces,
 )
+from jarvis_vllm.constraint import ConstraintChecker
 from jarvis_vllm.continuation import Continuation
 from jarvis_vllm.logprobs import LogprobReader
 from jarvis_vllm.work import Work
@@ -64,6 +66,18 @@ def test_the_end_token_counts_and_is_not_told() -> None:
 
     assert output == EngineOutput(text="a", token_ids=(97,), finish_reason="stop")
     assert (found.generated, found.finished, found.ended_here) == (2, True, False)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("pattern", "generated"), [("ab", 2), ("ab*", 3)])
+async def test_an_end_that_the_grammar_forces_is_no_token(pattern: str, generated: int) -> None:
+    """llama.cpp's engine ends there without computing one."""
+    grammar = await ConstraintChecker().grammar(Constraint(kind="regex", value=pattern))
+    found = continuation(grammar=grammar)
+    found.read(new("a"))
+    found.read(new([98, END], "stop"))
+
+    assert found.generated == generated
 
 
 def test_a_stop_string_ends_it_here() -> None:

@@ -9,7 +9,8 @@ import asyncio
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
-from llguidance import LLMatcher, regex_to_lark
+from attrs import field, frozen
+from llguidance import LLMatcher, LLTokenizer, regex_to_lark
 
 from jarvis_core import Constraint, RequestError, constraint_refusal, write_grammar
 
@@ -20,14 +21,40 @@ PATIENCE = 10.0
 """Seconds that a request waits for its grammar to be checked."""
 
 
+_BYTES = LLTokenizer("byte")
+"""A tokenizer whose ids are bytes: enough to follow a text through a grammar."""
+
+
+@frozen(kw_only=True)
+class Grammar:
+    """A constraint that can be enforced.
+
+    Attributes:
+        text: The grammar.
+        start: A matcher at its beginning; to be copied, not used.
+    """
+
+    text: str
+    start: LLMatcher = field(repr=False, eq=False)
+
+    def ends_with(self, text: str) -> bool:
+        """Whether nothing but the end can come after a text.
+
+        vLLM then still computes an end token, where the llama.cpp engine ends at once.
+        """
+        matcher = self.start.deep_copy()
+        data = text.encode()
+        return matcher.try_consume_tokens(list(data)) == len(data) and matcher.is_stopped()
+
+
 class ConstraintChecker:
     """Writes and checks grammars in threads, and remembers the latest."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Constraint, str | RequestError] = OrderedDict()
+        self._kept: OrderedDict[Constraint, Grammar | RequestError] = OrderedDict()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="constraints")
 
-    async def grammar(self, constraint: Constraint) -> str:
+    async def grammar(self, constraint: Constraint) -> Grammar:
         """A constraint as a grammar.
 
         Raises:
@@ -57,10 +84,12 @@ class ConstraintChecker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _check(constraint: Constraint) -> str | RequestError:
+def _check(constraint: Constraint) -> Grammar | RequestError:
     try:
         text = write_grammar(constraint, regex_to_lark)
     except RequestError as error:
         return error
-    complaint = LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(text), None)
-    return constraint_refusal(constraint, complaint) if complaint else text
+    start = LLMatcher(_BYTES, LLMatcher.grammar_from_lark(text), log_level=0)
+    if start.is_error():
+        return constraint_refusal(constraint, start.get_error())
+    return Grammar(text=text, start=start)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jarvis_core import EngineError, EngineOutput, TextStream, TokenLogprob
+from jarvis_vllm.constraint import Grammar
 from jarvis_vllm.logprobs import LogprobReader
 
 
@@ -14,7 +15,7 @@ class Continuation:
 
     Attributes:
         index: Which continuation of the request.
-        generated: Tokens generated, the end token included.
+        generated: Tokens generated; an end token counts unless the grammar left nothing else.
         cached: Tokens of the prompt that vLLM found in its prefix cache.
         finished: Whether its last output was made.
         ended_here: Whether a stop string ended it, of which vLLM knows nothing.
@@ -29,6 +30,7 @@ class Continuation:
         logprobs: int | None,
         reader: LogprobReader,
         stop_texts: Mapping[int, str],
+        grammar: Grammar | None = None,
     ) -> None:
         """Begin.
 
@@ -39,6 +41,7 @@ class Continuation:
             logprobs: How many of the likeliest tokens to tell, None for no logprobs at all.
             reader: Reads logprobs.
             stop_texts: Stop strings that are control tokens, by the token id that vLLM stops at.
+            grammar: What its text obeys.
         """
         self.index = index
         self.generated = 0
@@ -50,6 +53,8 @@ class Continuation:
         self._top = logprobs
         self._reader = reader
         self._stop_texts = stop_texts
+        self._grammar = grammar
+        self._written = ""
         self._unsent: list[int] = []
         self._unsent_logprobs: list[TokenLogprob] = []
 
@@ -72,10 +77,13 @@ class Continuation:
         if self.ended_here:
             reason = "stop"
         elif completion.finish_reason is not None:
-            self.generated += ended
             text += self._text.finish()
+            over = self._grammar is not None and self._grammar.ends_with(self._written + text)
+            self.generated += ended and not over
             reason = "length" if completion.finish_reason == "length" else "stop"
             stop_string = self._stop_texts.get(completion.stop_reason)
+        if self._grammar is not None:
+            self._written += text
         if reason is not None:
             self.finished = True
         elif not text:

@@ -16,7 +16,7 @@ from jarvis_core import (
 )
 from jarvis_vllm import backend
 from jarvis_vllm.arrivals import arrivals
-from jarvis_vllm.constraint import ConstraintChecker
+from jarvis_vllm.constraint import ConstraintChecker, Grammar
 from jarvis_vllm.continuation import Continuation
 from jarvis_vllm.engine import VllmEngine
 from jarvis_vllm.logprobs import LogprobReader
@@ -65,7 +65,7 @@ class GeneratingEngine(VllmEngine):
         work = Work(
             request=request,
             ids=ids,
-            continuations=[self._continuation(request, i) for i in range(request.n)],
+            continuations=[self._continuation(request, i, grammar) for i in range(request.n)],
         )
         if room == 0:
             for output in work.nothing():
@@ -104,7 +104,9 @@ class GeneratingEngine(VllmEngine):
                 if output.usage is not None:
                     return
 
-    def _continuation(self, request: GenerationRequest, index: int) -> Continuation:
+    def _continuation(
+        self, request: GenerationRequest, index: int, grammar: Grammar | None
+    ) -> Continuation:
         sampling, controls = request.sampling, self._controls
         return Continuation(
             index,
@@ -112,15 +114,16 @@ class GeneratingEngine(VllmEngine):
             min_tokens=sampling.min_tokens,
             logprobs=request.logprobs,
             reader=self._logprobs,
+            grammar=grammar,
             stop_texts={controls[text]: text for text in sampling.stop if text in controls},
         )
 
-    async def _submit(self, work: Work, room: int, grammar: str | None) -> None:
+    async def _submit(self, work: Work, room: int, grammar: Grammar | None) -> None:
         request = work.request
         for index in range(request.n):
             values = sampling_values(request, index=index, max_tokens=room, controls=self._controls)
             if grammar is not None:
-                values["structured_outputs"] = backend.StructuredOutputsParams(grammar=grammar)
+                values["structured_outputs"] = backend.StructuredOutputsParams(grammar=grammar.text)
             params = backend.SamplingParams(
                 **values, output_kind=backend.RequestOutputKind.DELTA, skip_clone=True
             )
