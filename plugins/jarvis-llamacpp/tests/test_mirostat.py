@@ -10,7 +10,7 @@ import pytest
 from jarvis_llamacpp.mirostat import Mirostat
 from jarvis_llamacpp.params import MirostatParams
 
-ZIPF = 1.0 / np.arange(1, 5001)
+ZIPF = 1.0 / np.arange(1, 2001)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -21,12 +21,12 @@ def test_the_average_surprise_is_the_target(version: int, tau: float) -> None:
     shuffled = np.random.default_rng(1).permutation(len(ZIPF))
     weights = ZIPF[shuffled]
     surprise = 0.0
-    for _ in range(3000):
+    for _ in range(1000):
         before = mirostat.limit
         mirostat.choose(np.arange(len(ZIPF)), weights, len(ZIPF), rng.random())
         surprise += tau + (before - mirostat.limit) / 0.1
 
-    assert surprise / 3000 == pytest.approx(tau, abs=0.2)
+    assert surprise / 1000 == pytest.approx(tau, abs=0.3)
 
 
 @pytest.mark.parametrize("version", [1, 2])
