@@ -5,7 +5,8 @@ from __future__ import annotations
 import array
 import math
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -89,7 +90,8 @@ class Loaded:
                 return await _rerank(engine, request)
             case TokenizeRequest():
                 prompt = text_prompt(request.text, add_special_tokens=request.add_special_tokens)
-                return await self._tokens(prompt, with_texts=request.with_texts)
+                with _too_long("prompt"):
+                    return await self._tokens(prompt, with_texts=request.with_texts)
             case DetokenizeRequest():
                 return Detokenized(text=await engine.detokenize(request.ids))
             case RenderRequest():
@@ -125,12 +127,19 @@ class Loaded:
         return Tokens(ids=tuple(ids), texts=texts)
 
 
-async def _embed(engine: Embedder, request: EmbedRequest) -> PackedEmbeddings:
+@contextmanager
+def _too_long(param: str) -> Iterator[None]:
+    """Name the parameter whose text does not fit: engines know prompts only."""
     try:
-        found = await engine.embed([_content_prompt(text) for text in request.inputs])
+        yield
     except ContextLengthExceeded as error:
-        error.param = "input"
+        error.param = param
         raise
+
+
+async def _embed(engine: Embedder, request: EmbedRequest) -> PackedEmbeddings:
+    with _too_long("input"):
+        found = await engine.embed([_content_prompt(text) for text in request.inputs])
     return PackedEmbeddings(
         vectors=tuple(_packed(vector, request.dimensions) for vector in found.vectors),
         prompt_tokens=found.prompt_tokens,
@@ -162,9 +171,6 @@ def _packed(vector: Sequence[float], dimensions: int | None) -> bytes:
 
 
 async def _rerank(engine: Reranker, request: RerankRequest) -> Ranking:
-    try:
+    with _too_long("documents"):
         found = await engine.rerank(request.query, request.documents)
-    except ContextLengthExceeded as error:
-        error.param = "documents"
-        raise
     return Ranking(scores=tuple(map(float, found.scores)), prompt_tokens=found.prompt_tokens)

@@ -196,7 +196,9 @@ def make_engine_model(**settings: Any) -> EngineModel:
         ModelSpec(name="tiny", source="org/tiny", path="tiny"), FakeSettings(**settings)
     )
     status = evolve(make_model().status, info=engine.info)
-    return EngineModel(status, loaded=Loaded(engine=engine, chat_format=FakeFormat(), info=engine.info))
+    return EngineModel(
+        status, loaded=Loaded(engine=engine, chat_format=FakeFormat(), info=engine.info)
+    )
 
 
 class FakeCatalogue:

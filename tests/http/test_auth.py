@@ -136,7 +136,7 @@ def _paths() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}])
-async def test_every_route_but_live_ready_and_the_page_needs_a_key(serve: Any, headers: Any) -> None:
+async def test_every_route_but_live_ready_and_docs_needs_a_key(serve: Any, headers: Any) -> None:
     """S-01."""
     served = await serve(**KEYS)
     for method, path in _paths():

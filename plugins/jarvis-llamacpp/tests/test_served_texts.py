@@ -114,3 +114,14 @@ async def test_a_stop_string_ends_a_completion(client: AsyncOpenAI) -> None:
 
     assert completion.choices[0].finish_reason == "stop"
     assert completion.choices[0].text == " 5, 6,"
+
+
+async def test_a_text_that_cannot_fit_is_refused_by_the_name_of_its_parameter(
+    server: Server,
+) -> None:
+    for path in ("/tokenize", "/v1/completions"):
+        body = {"model": "smollm2", "prompt": "x" * 3_000_000}
+        answer = await server.client.post(path, json=body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, "prompt")
+        assert error["code"] == "context_length_exceeded"
