@@ -142,7 +142,8 @@ class EngineType:
             weights that do not fit, another ``ConfigError`` for settings that cannot be.
         settings: The attrs class of its settings, fields made with ``jarvis_core.setting``.
         capabilities: Upper bound of what its models can do.
-        weights: Patterns of the files it needs from a hub repository, as ``("*.gguf",)``.
+        weights: Patterns of the files it needs from a hub repository, as ``("*.gguf",)``; one
+            that begins with ``!`` names files that it does not need although others match.
             Empty: it takes hub ids itself, and ``ModelSpec.path`` is the source.
 
     Example::

@@ -110,10 +110,12 @@ class _Download:
 
     def _choose(self, names: list[str]) -> list[str]:
         """The files to fetch: one quantization of a GGUF repository, else all that match."""
-        matching = [n for n in names if any(fnmatch.fnmatch(n, p) for p in self._patterns)]
+        wanted = [p for p in self._patterns if not p.startswith("!")]
+        unwanted = [p[1:] for p in self._patterns if p.startswith("!")]
+        matching = [n for n in names if _matches(n, wanted) and not _matches(n, unwanted)]
         if not matching:
             raise ModelSourceError(
-                f"{self._source}: the repository has none of {', '.join(self._patterns)}; "
+                f"{self._source}: the repository has none of {', '.join(wanted)}; "
                 "it holds weights for another engine"
             )
         if not any(n.endswith(".gguf") for n in matching):
@@ -144,6 +146,10 @@ class _Download:
                 return None
 
         return Counter
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def _by_quant(names: Sequence[str]) -> dict[str, list[str]]:

@@ -226,8 +226,13 @@ async def test_hub_that_cannot_be_reached_is_named_as_the_cause(
 async def test_directory_of_files_is_the_path_where_the_weights_are_not_gguf(
     hub: Hub, tmp_path: Path
 ) -> None:
-    patterns = ("*.safetensors", "*.json")
+    patterns = ("*.safetensors", "*.json", "!consolidated*")
     (tmp_path / "hub_plugin.py").write_text(PLUGIN.format(patterns=patterns))
-    hub.repos["org/safe"] = {"model.safetensors": b"s", "config.json": b"{}", "x.bin": b"x"}
+    hub.repos["org/safe"] = {
+        "model.safetensors": b"s",
+        "config.json": b"{}",
+        "x.bin": b"x",
+        "consolidated.safetensors": b"the same again",
+    }
     path, _ = await load("org/safe")
     assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors"]

@@ -23,6 +23,12 @@ def test_the_engine_is_registered():
     assert (VLLM.name, VLLM.env_prefix) == ("vllm", "JARVIS_VLLM_")
 
 
+def test_of_a_repository_only_what_vllm_reads_is_fetched():
+    assert "*.safetensors" in VLLM.weights
+    assert "!consolidated*" in VLLM.weights
+    assert not any("bin" in pattern or "pt" in pattern for pattern in VLLM.weights)
+
+
 def test_vllm_calls_this_package_in_its_processes():
     (found,) = (e for e in entry_points(group="vllm.general_plugins") if e.name == "jarvis")
     assert found.load() is prepare_child

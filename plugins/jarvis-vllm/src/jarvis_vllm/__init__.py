@@ -50,7 +50,11 @@ VLLM = EngineType(
     load=load,
     settings=VllmSettings,
     capabilities=CAPABILITIES,
-    weights=("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"),
+    # Some repositories have the same weights twice, in their publisher's own layout.
+    weights=(
+        *("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"),
+        *("!consolidated*", "!original/*", "!onnx/*", "!openvino/*"),
+    ),
 )
 
 
