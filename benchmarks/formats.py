@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter, thread_time
@@ -143,7 +144,7 @@ def measure(chat_format: ChatFormat) -> Row:
         name=chat_format.name,
         render=render,
         delta=best(lambda: parse(chat_format, with_tools, plain)) / len(plain),
-        calls=tuple(best(lambda c=call: parse(chat_format, with_tools, c)) for call in calls),
+        calls=tuple(best(partial(parse, chat_format, with_tools, call)) for call in calls),
     )
 
 
@@ -187,7 +188,7 @@ def vllm_parse() -> Iterator[tuple[str, float, tuple[float, ...]]]:
     yield (
         "vllm hermes",
         best(lambda: stream(plain)) / len(plain),
-        tuple(best(lambda c=call: stream(c)) for call in calls),
+        tuple(best(partial(stream, call)) for call in calls),
     )
 
 
