@@ -26,8 +26,9 @@ async def retrieve(front: Front, exchange: Exchange, name: str) -> Response:
     """One model or adapter, by name or alias; names may hold slashes."""
     name = unquote(name)
     status = front.catalogue.status(name)
-    shown = _adapter(status, name) if name in status.adapters else _model(status)
-    return json(shown | _endpoints(front, status))
+    if name in status.adapters:
+        return json(_adapter(status, name) | _endpoints(front, status, frozenset({"generate"})))
+    return json(_model(status) | _endpoints(front, status))
 
 
 async def change(front: Front, exchange: Exchange, name: str) -> Response:
@@ -90,15 +91,24 @@ def _adapter(status: ModelStatus, adapter: str) -> dict[str, Any]:
     return {**_model(status), "id": adapter, "parent": status.name, "aliases": ()}
 
 
-def _endpoints(front: Front, status: ModelStatus) -> dict[str, Any]:
-    """What becomes of every known parameter, at each endpoint that a loaded model can serve."""
+def _endpoints(
+    front: Front, status: ModelStatus, tasks: frozenset[str] | None = None
+) -> dict[str, Any]:
+    """What becomes of every known parameter, at each endpoint that a loaded model can serve.
+
+    Args:
+        front: The front door.
+        status: The model.
+        tasks: What is asked of it; None is all that it can do.
+    """
     if status.info is None:
         return {}
     capabilities = status.info.capabilities
+    served = capabilities.tasks if tasks is None else capabilities.tasks & tasks
     return {
         "endpoints": {
             route.path: route.parameters.outcomes(capabilities)
             for route in front.routes
-            if route.parameters is not None and (not route.task or route.task in capabilities.tasks)
+            if route.parameters is not None and (not route.task or route.task in served)
         }
     }

@@ -56,6 +56,14 @@ async def test_adapters_are_listed_after_their_model(client: httpx.AsyncClient) 
     assert (await client.get("/v1/models/poet")).json() == models[2]
 
 
+async def test_an_adapter_shows_the_endpoints_that_generate(client: httpx.AsyncClient) -> None:
+    await client.post("/tokenize", json={"model": "m", "prompt": "the model is loaded"})
+    model = (await client.get("/v1/models/m")).json()["endpoints"]
+    adapter = (await client.get("/v1/models/poet")).json()["endpoints"]
+
+    assert set(model) - set(adapter) == {"/v1/embeddings", "/v1/rerank"}
+
+
 async def test_an_adapter_is_asked_by_its_name_and_answers_by_it(
     client: httpx.AsyncClient,
 ) -> None:
