@@ -110,12 +110,12 @@ class _Download:
 
     def _choose(self, names: list[str]) -> list[str]:
         """The files to fetch: one quantization of a GGUF repository, else all that match."""
-        wanted = [p for p in self._patterns if not p.startswith("!")]
-        unwanted = [p[1:] for p in self._patterns if p.startswith("!")]
-        matching = [n for n in names if _matches(n, wanted) and not _matches(n, unwanted)]
+        needed = [p for p in self._patterns if not p.startswith("!")]
+        others = [p[1:] for p in self._patterns if p.startswith("!")]
+        matching = [n for n in names if _matches(n, needed) and not _matches(n, others)]
         if not matching:
             raise ModelSourceError(
-                f"{self._source}: the repository has none of {', '.join(wanted)}; "
+                f"{self._source}: the repository has none of {', '.join(needed)}; "
                 "it holds weights for another engine"
             )
         if not any(n.endswith(".gguf") for n in matching):
