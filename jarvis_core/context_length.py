@@ -27,8 +27,9 @@ def completion_room(prompt_tokens: int, max_tokens: int | None, context_length: 
             f"{prompt_tokens:,} tokens and max_tokens is {max_tokens:,}, "
             f"together {prompt_tokens + max_tokens:,}"
         )
+    # It begins as OpenAI's message does, by which LiteLLM and others know this error.
     raise ContextLengthExceeded(
-        f"the prompt has {wanted}; the context length is {context_length:,} tokens: shorten the "
-        f"prompt{'' if max_tokens is None else ' or lower max_tokens'}",
+        f"this model's maximum context length is {context_length:,} tokens, and the prompt has "
+        f"{wanted}: shorten the prompt{'' if max_tokens is None else ' or lower max_tokens'}",
         param="messages",
     )

@@ -19,8 +19,8 @@ def test_a_prompt_that_leaves_nothing_is_refused_with_both_numbers():
         completion_room(1024, None, 1024)
 
     assert caught.value.message == (
-        "the prompt has 1,024 tokens and needs room for at least one more; the context length is "
-        "1,024 tokens: shorten the prompt"
+        "this model's maximum context length is 1,024 tokens, and the prompt has 1,024 tokens and "
+        "needs room for at least one more: shorten the prompt"
     )
 
 
@@ -29,6 +29,6 @@ def test_a_completion_that_does_not_fit_is_refused_with_all_numbers():
         completion_room(1000, 25, 1024)
 
     assert caught.value.message == (
-        "the prompt has 1,000 tokens and max_tokens is 25, together 1,025; the context length is "
-        "1,024 tokens: shorten the prompt or lower max_tokens"
+        "this model's maximum context length is 1,024 tokens, and the prompt has 1,000 tokens and "
+        "max_tokens is 25, together 1,025: shorten the prompt or lower max_tokens"
     )

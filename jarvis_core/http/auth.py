@@ -106,7 +106,10 @@ class Keyring:
             )
         key = self._find(text.strip())
         if key is None:
-            raise InvalidApiKey("this API key is not one of those that this server was given")
+            # OpenAI's first words: LiteLLM knows this error by them, and not by its status.
+            raise InvalidApiKey(
+                "Incorrect API key provided: it is not one of those that this server was given"
+            )
         if needed is Scope.ADMIN and not key.admin:
             raise PermissionDenied(
                 "this API key may not do that: it takes a key of JARVIS_ADMIN_API_KEY, or one "
