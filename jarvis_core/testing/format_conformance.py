@@ -46,6 +46,7 @@ from jarvis_core.testing.constrained_answers import (
     strict_requests,
 )
 from jarvis_core.testing.format_samples import (
+    ASKED_OF_TEMPLATES,
     CONTROL_TOKENS,
     RAW_ANSWERS,
     WEATHER,
@@ -117,6 +118,15 @@ class ChatFormatConformance:
     ) -> None:
         for request in odd_conversations():
             self._render(chat_format, request)
+
+    def test_nothing_that_is_asked_of_a_template_is_ignored_in_silence(
+        self, chat_format: ChatFormat
+    ) -> None:
+        plain = self._render(chat_format, chat("Hello"))
+        for values in ASKED_OF_TEMPLATES:
+            asked = [evolve(chat("Hello"), **value) for value in values]
+            prompts = [self._render(chat_format, request) for request in asked]
+            assert any(prompt != plain for prompt in prompts), asked
 
     def test_no_message_is_lost(self, chat_format: ChatFormat) -> None:
         for request in conversations("qwertz"):

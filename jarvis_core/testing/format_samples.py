@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jarvis_core.structs import ChatRequest, Message, TextPart, Tool, ToolCall
@@ -64,6 +64,19 @@ WEATHER = Tool(
     }
 )
 
+
+ASKED_OF_TEMPLATES: tuple[tuple[Mapping[str, Any], ...], ...] = (
+    (
+        {"template_kwargs": {"enable_thinking": True}},
+        {"template_kwargs": {"enable_thinking": False}},
+    ),
+    ({"reasoning_effort": "none"}, {"reasoning_effort": "low"}, {"reasoning_effort": "high"}),
+    ({"template_kwargs": {"date_string": "1 May 1999"}},),
+    ({"template_kwargs": {"thinking_budget": 17}},),
+    ({"template_kwargs": {"documents": [{"title": "Tides", "text": "High at noon."}]}},),
+    ({"template_kwargs": {"no_template_knows_this": 1}},),
+)
+"""Fields of requests, each with values of which one at least changes the prompt or is refused."""
 
 # -- conversations -----------------------------------------------------------------------------
 

@@ -9,8 +9,12 @@ import pytest
 from attrs import evolve
 
 from jarvis_core import (
+    AnswerSyntax,
     Call,
+    CallArguments,
+    CallName,
     CallParser,
+    CallSyntax,
     ChatRequest,
     Constraint,
     Cursor,
@@ -20,9 +24,12 @@ from jarvis_core import (
     PluginError,
     Prompt,
     PromptBuilder,
+    ReasoningParser,
     RequestError,
     Scan,
     TextParser,
+    calls_are_constrained,
+    check_template_kwargs,
     json_text,
     literal,
     may_call_tools,
@@ -45,12 +52,21 @@ def scan_call(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     return [read_call(text)]
 
 
+CALLS = CallSyntax(
+    call=('<call>{"name": "', CallName(), '", "arguments": ', CallArguments(), "}</call>"),
+    between="\n",
+    marker="<call>",
+)
+OTHER_CALLS = evolve(CALLS, call=("<call>", *CALLS.call[1:]))
+
+
 class Right:
     """A small format that does everything right."""
 
     name = "right"
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+        check_template_kwargs(request)
         out = PromptBuilder()
         for message in request.messages:
             out.scaffold("<|user|>").content(text_of(message))
@@ -59,10 +75,40 @@ class Right:
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         if not may_call_tools(request):
             return TextParser()
-        return CallParser(scan_call, markers=["<call>"])
+        scan = CALLS.scan if calls_are_constrained(request) else scan_call
+        return CallParser(scan, markers=["<call>"])
 
     def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
-        return None
+        return CALLS.forced(request, context.model)
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        return AnswerSyntax(calls=CALLS)
+
+
+class Ignores(Right):
+    def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+        return super().render(evolve(request, template_kwargs={}), context)
+
+
+class ForcesOtherCalls(Right):
+    def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
+        return OTHER_CALLS.forced(request, context.model)
+
+
+class ThinksUnsaid(Right):
+    """Its answers begin inside of reasoning, of which it says nothing to constraints."""
+
+    def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
+        return ReasoningParser(super().parser(request, context, prompt), inside=True)
+
+
+class LetsOtherCallsBe(Right):
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        return AnswerSyntax(calls=OTHER_CALLS)
 
 
 class Smuggles(Right):
@@ -177,12 +223,23 @@ class TestRight(ChatFormatConformance):
         (CutsAtPieces(), "test_where_an_answer_is_cut_carries_no_meaning"),
         (LosesWhiteSpace(), "test_plain_text_comes_back_to_the_character"),
         (LosesDigits(), "test_no_word_of_an_answer_is_lost"),
+        (Ignores(), "test_nothing_that_is_asked_of_a_template_is_ignored_in_silence"),
+        (
+            ForcesOtherCalls(),
+            "test_what_a_forced_choice_makes_a_model_write_is_read_as_that_call",
+        ),
+        (LetsOtherCallsBe(), "test_calls_that_may_be_made_are_right_if_they_are"),
         (SharesItsParser(), "test_every_answer_has_its_own_parser"),
     ],
 )
 def test_a_wrong_format_fails(chat_format: Any, test: str) -> None:
     with pytest.raises(AssertionError):
         getattr(ChatFormatConformance(), test)(chat_format)
+
+
+def test_reasoning_that_constraints_do_not_know_of_fails() -> None:
+    with pytest.raises(ValueError):  # there is no JSON where content should be
+        ChatFormatConformance().test_content_obeys_its_schema_after_any_reasoning(ThinksUnsaid())
 
 
 def test_an_error_that_is_not_the_clients_passes_no_test() -> None:

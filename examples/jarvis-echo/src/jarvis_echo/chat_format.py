@@ -8,6 +8,7 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     TextParser,
+    check_template_kwargs,
     left_open,
     text_of,
 )
@@ -20,6 +21,7 @@ class TranscriptFormat:
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """What the format writes is scaffold, what people wrote is content."""
+        check_template_kwargs(request)
         prompt = PromptBuilder()
         for i, message in enumerate(request.messages):
             prompt.scaffold(f"{message.role}: ").content(text_of(message))
