@@ -64,7 +64,7 @@ class PoolingEngine(VllmEngine):
         """One vector of length 1 for each prompt."""
         self._check()
         ids = [await self.tokenize(prompt) for prompt in prompts]
-        vectors = await self._pool_all([(i, None) for i in ids], "embed")
+        vectors = await self._pool_all([(i, None) for i in ids], "embed", param="input")
         return Embeddings(
             vectors=tuple(map(_normalized, vectors)), prompt_tokens=sum(map(len, ids))
         )
@@ -79,22 +79,21 @@ class PoolingEngine(VllmEngine):
             scores = [sum(a * b for a, b in zip(asked, o, strict=True)) for o in others]
             return Ranking(scores=tuple(scores), prompt_tokens=found.prompt_tokens)
         pairs = [self._tokenizer.encode_pair(query, document) for document in documents]
-        vectors = await self._pool_all(pairs, self._tasks["rerank"])
+        vectors = await self._pool_all(pairs, self._tasks["rerank"], param="documents")
         return Ranking(
             scores=tuple(vector[0] for vector in vectors),
             prompt_tokens=sum(len(ids) for ids, _ in pairs),
         )
 
     async def _pool_all(
-        self, prompts: Sequence[tuple[list[int], list[int] | None]], task: str
+        self, prompts: Sequence[tuple[list[int], list[int] | None]], task: str, *, param: str
     ) -> list[list[float]]:
         length = self._info.context_length
         for ids, _ in prompts:
             if len(ids) > length:
                 raise ContextLengthExceeded(
-                    f"the input has {len(ids):,} tokens, and the context length is {length:,} "
-                    "tokens: shorten it",
-                    param="input",
+                    f"the text has {len(ids):,} tokens; the context length is {length:,} tokens",
+                    param=param,
                 )
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._pool(ids, types, task)) for ids, types in prompts]
