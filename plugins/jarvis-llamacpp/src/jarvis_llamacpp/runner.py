@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +22,10 @@ from jarvis_llamacpp.stepper import Stepper
 from jarvis_llamacpp.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which the event loop's thread gives way: five milliseconds, Python's default, are a
+step of a small model, and a crowd of new requests keeps that thread busy for longer."""
 
 _MOST_FAILURES = 3
 """Failed steps in a row after which the engine gives up."""
@@ -139,6 +144,7 @@ class Runner:
     def _run(self) -> None:
         context = None
         reason = "the engine has ended"
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         try:
             context = self._make_context()
             stepper = self._start(context)
