@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from attrs import evolve
 
@@ -245,3 +246,23 @@ async def test_a_closed_engine_refuses_requests_and_fails_those_that_run(
             pass
     with pytest.raises(EngineDied, match="closed"):
         await say(engine, COUNT)
+
+
+async def test_an_engine_process_that_hangs_counts_as_dead(
+    smollm2: str, settings: VllmSettings
+) -> None:
+    """It still calls itself healthy, and requests would wait for ever."""
+    spec = ModelSpec(name="hung", source=smollm2, path=smollm2, context_length=256)
+    engine = await VLLM.load(spec, evolve(settings, hang_timeout=15.0))
+    core = next(p for p in psutil.Process().children() if "EngineCore" in " ".join(p.cmdline()))
+    try:
+        core.suspend()
+        waiting = asyncio.create_task(say(engine, COUNT))
+        async with asyncio.timeout(90):
+            with pytest.raises(EngineDied, match="has not answered for 15 s; .* loaded anew"):
+                await waiting
+        with pytest.raises(EngineDied, match="has not answered"):
+            engine.stats()
+    finally:
+        core.resume()
+        await engine.aclose()

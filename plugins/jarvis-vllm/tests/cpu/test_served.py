@@ -65,7 +65,7 @@ async def test_whole_chat(client: AsyncOpenAI) -> None:
     assert "Paris" in choice.message.content
     assert "<|im_end|>" not in choice.message.content
     assert choice.finish_reason == "stop"
-    assert completion.system_fingerprint.startswith("jarvis-core")
+    assert completion.system_fingerprint.startswith("vllm/vllm 0.")
 
 
 async def test_streamed_chat_says_what_the_whole_one_says(client: AsyncOpenAI) -> None:
