@@ -1,0 +1,108 @@
+"""A real server with a real small model, for the clients that people use."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_READY = re.compile(r"Jarvis is ready at (http://\S+)")
+
+MODELS = """
+[models.tiny]
+source = "smollm2"
+# The model's own format cannot print tools.
+chat_format = "chatml-qwen2.5"
+context_length = 2048
+# One thread: another on a busy machine makes both wait.
+settings = { n_threads = 1 }
+
+[models.vectors]
+source = "smollm2"
+context_length = 512
+settings = { n_threads = 1, pooling = "mean" }
+"""
+
+KEY = "sk-clients"
+
+
+class Server:
+    """A running ``jarvis serve``.
+
+    Attributes:
+        url: Where it listens.
+        key: A key that it takes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "jarvis.toml").write_text(MODELS)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("JARVIS_")}
+        self.key = KEY
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jarvis_core", "serve"],
+            cwd=directory,
+            env=kept | {"JARVIS_PORT": "0", "JARVIS_API_KEY": KEY},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._log: list[str] = []
+        self.url = self._wait()
+        self._reader = threading.Thread(target=self._drain, daemon=True)
+        self._reader.start()
+
+    def _wait(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._log.append(line)
+            if found := _READY.search(line):
+                return found[1]
+        raise AssertionError("".join(self._log))
+
+    def _drain(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._log.append(line)
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdout is not None
+        self._process.terminate()
+        self._process.wait(30)
+        self._reader.join()
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The server of all tests here."""
+    with tempfile.TemporaryDirectory() as directory:
+        running = Server(Path(directory))
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def base_url(server: Server) -> str:
+    """What OpenAI's clients are told."""
+    return f"{server.url}/v1"
+
+
+@pytest.fixture(scope="session")
+def key(server: Server) -> str:
+    """The key that clients send."""
+    return server.key
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What async clients run on."""
+    return "asyncio"
