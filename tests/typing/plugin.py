@@ -21,6 +21,7 @@ from jarvis_core import (
     Delta,
     DeltaParser,
     Embedder,
+    Embeddings,
     Engine,
     EngineOutput,
     EngineStats,
@@ -86,8 +87,8 @@ class EchoEngine:
     def stats(self) -> EngineStats:
         return EngineStats()
 
-    async def embed(self, prompts: Sequence[Prompt]) -> list[list[float]]:
-        return [[1.0] for _ in prompts]
+    async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
+        return Embeddings(vectors=tuple((1.0,) for _ in prompts), prompt_tokens=len(prompts))
 
     async def aclose(self) -> None:
         return None
