@@ -21,12 +21,12 @@ def main(result: Path, reports: Path, status: int) -> int:
     print("\nSummary")
     for name, outcome in ran(result):
         if outcome["skipped"]:
-            print(f"  {name:<10} MISSING  no such interpreter on this machine: not tested")
+            print(f"  {name:<14} MISSING  no such interpreter on this machine: not tested")
             continue
         counts = count(reports / f"{name}.xml", bool(outcome["success"]))
         total += counts
         word = "FAILED" if counts["failed"] else "ok"
-        print(f"  {name:<10} {word:<7} {outcome['duration']:5.0f} s  {in_words(counts)}")
+        print(f"  {name:<14} {word:<7} {outcome['duration']:5.0f} s  {in_words(counts)}")
     if status and not total["failed"]:  # tox itself failed, or ran nothing
         total["failed"] = 1
     print(f"\n{in_words(total)}")
