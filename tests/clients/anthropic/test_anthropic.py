@@ -19,6 +19,7 @@ WEATHER: Any = {
         "additionalProperties": False,
     },
 }
+
 # Version 2 of the SDK has no parameter for it.
 COLD = {"temperature": 0}
 

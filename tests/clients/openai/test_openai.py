@@ -172,7 +172,7 @@ def test_a_conversation_of_responses_goes_on(client: openai.OpenAI) -> None:
 
 def test_the_events_of_a_response(client: openai.OpenAI) -> None:
     with client.responses.stream(
-        model="tiny", input="Which colour?", text_format=Colour, max_output_tokens=120
+        model="tiny", input="A colour?", text_format=Colour, max_output_tokens=120, temperature=0
     ) as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_response()
@@ -184,7 +184,9 @@ def test_the_events_of_a_response(client: openai.OpenAI) -> None:
 
 def test_a_response_that_is_cut_says_so(client: openai.OpenAI) -> None:
     events = list(
-        client.responses.create(model="tiny", input="Hello.", max_output_tokens=4, stream=True)
+        client.responses.create(
+            model="tiny", input="Tell of Rome.", max_output_tokens=4, temperature=0, stream=True
+        )
     )
     assert events[-1].type == "response.incomplete"
     assert events[-1].response.incomplete_details is not None
@@ -239,7 +241,7 @@ def test_a_wrong_key_is_refused(base_url: str) -> None:
 async def test_the_async_client(base_url: str, key: str) -> None:
     async with openai.AsyncOpenAI(base_url=base_url, api_key=key) as client:
         stream = await client.chat.completions.create(
-            model="tiny", messages=USER, max_tokens=4, stream=True
+            model="tiny", messages=USER, max_tokens=4, temperature=0, stream=True
         )
         chunks = [chunk async for chunk in stream]
     assert chunks[-1].choices[0].finish_reason == "length"

@@ -28,6 +28,11 @@ def home(tmp_path: Path, base_url: str, key: str) -> Path:
     return tmp_path
 
 
+def options(max_tokens: int) -> tuple[str, ...]:
+    """Options of a prompt whose answer is the same each time."""
+    return ("-o", "max_tokens", str(max_tokens), "-o", "temperature", "0")
+
+
 def ask(home: Path, *arguments: str) -> str:
     """What llm prints."""
     done = subprocess.run(
@@ -44,15 +49,15 @@ def ask(home: Path, *arguments: str) -> str:
 
 
 def test_a_prompt_is_answered_streamed_and_whole(home: Path) -> None:
-    arguments = ("-m", "local", "-o", "max_tokens", "8", "-o", "temperature", "0", "Hello")
+    arguments = ("-m", "local", *options(8), "Hello")
     streamed = ask(home, *arguments)
     assert streamed
     assert ask(home, "--no-stream", *arguments) == streamed
 
 
 def test_a_conversation_goes_on(home: Path) -> None:
-    ask(home, "-m", "local", "-o", "max_tokens", "4", "Hello")
-    assert ask(home, "-c", "-o", "max_tokens", "4", "Go on")
+    ask(home, "-m", "local", *options(4), "Hello")
+    assert ask(home, "-c", *options(4), "Go on")
     logged = json.loads(ask(home, "logs", "--json"))
     assert [entry["prompt"] for entry in logged] == ["Hello", "Go on"]
     assert len({entry["conversation_id"] for entry in logged}) == 1
@@ -65,14 +70,10 @@ def test_a_schema_is_kept(home: Path) -> None:
         "required": ["city"],
         "additionalProperties": False,
     }
-    answer = ask(
-        home, "-m", "local", "-o", "max_tokens", "60", "--schema", json.dumps(schema), "A city?"
-    )
+    answer = ask(home, "-m", "local", *options(60), "--schema", json.dumps(schema), "A city?")
     assert json.loads(answer)["city"] in ("Rome", "Oslo")
 
 
 def test_tools_are_taken(home: Path) -> None:
     functions = "def weather(city: str) -> str:\n    'The weather.'\n    return 'sunny'\n"
-    assert ask(
-        home, "-m", "local", "-o", "max_tokens", "8", "--functions", functions, "The weather?"
-    )
+    assert ask(home, "-m", "local", *options(8), "--functions", functions, "The weather?")
