@@ -36,6 +36,7 @@ from typing import Any
 
 import orjson
 import uvloop
+from probe import Probe
 
 CHUNKS = 64
 """Pieces of text in a stream."""
@@ -43,36 +44,7 @@ CHUNKS = 64
 LONG_CHUNKS = 1000
 """The same where the cost of a request should not count."""
 
-PROBE = 0.002
-"""Seconds between two looks at the event loop."""
-
 # -- servers, each a process of its own ------------------------------------------------------
-
-
-class Probe:
-    """Watches the event loop that it runs on; prints what it saw at SIGUSR1, and starts anew."""
-
-    def __init__(self) -> None:
-        self._lags: list[float] = []
-
-    def start(self) -> None:
-        """Watch the running loop."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, self._print)
-        self._due = loop.time() + PROBE
-        loop.call_later(PROBE, self._look)
-
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = time.monotonic()
-        self._lags.append(max(0.0, now - self._due))
-        self._due = now + PROBE
-        loop.call_later(PROBE, self._look)
-
-    def _print(self) -> None:
-        lags, self._lags = sorted(self._lags), []
-        seen = {"cpu": time.process_time(), "p999": lags[int(len(lags) * 0.999)] if lags else 0.0}
-        print(json.dumps(seen), flush=True)
 
 
 def serve_jarvis() -> int:

@@ -78,12 +78,13 @@ class _Exchange(asyncio.Protocol):
             self._transport.abort()
 
 
-async def ask(port: int, body: dict[str, Any]) -> Answer:
+async def ask(port: int, body: dict[str, Any], *, key: str = "") -> Answer:
     """Send one chat to a server on this machine, and read its stream.
 
     Args:
         port: Where the server listens.
         body: The request; streaming is added.
+        key: The API key, where one is needed.
 
     Raises:
         LoadError: The server did not answer with a whole stream.
@@ -91,7 +92,7 @@ async def ask(port: int, body: dict[str, Any]) -> Answer:
     """
     begun = perf_counter()
     loop = asyncio.get_running_loop()
-    request = _request(port, body)
+    request = _request(port, body, key)
     _, exchange = await loop.create_connection(lambda: _Exchange(request, begun), "127.0.0.1", port)
     try:
         await exchange.done
@@ -115,7 +116,7 @@ async def ask_all(port: int, bodies: Sequence[dict[str, Any]], concurrency: int)
     return [a for a in answers if a is not None]
 
 
-def _request(port: int, body: dict[str, Any]) -> bytes:
+def _request(port: int, body: dict[str, Any], key: str) -> bytes:
     stream = {"stream": True, "stream_options": {"include_usage": True}}
     payload = orjson.dumps({**body, **stream})
     head = (
@@ -123,8 +124,9 @@ def _request(port: int, body: dict[str, Any]) -> bytes:
         f"Host: 127.0.0.1:{port}\r\n"
         "Content-Type: application/json\r\n"
         "Connection: close\r\n"  # an answer without a stream is whole when the server closes
-        f"Content-Length: {len(payload)}\r\n\r\n"
+        f"Content-Length: {len(payload)}\r\n"
     )
+    head += f"Authorization: Bearer {key}\r\n\r\n" if key else "\r\n"
     return head.encode() + payload
 
 

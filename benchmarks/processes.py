@@ -80,8 +80,12 @@ class Server:
         parents = _parents()
         return [pid for pid in parents if self._process.pid in _line(pid, parents)]
 
-    async def start(self, body: dict[str, Any]) -> None:
+    async def start(self, body: dict[str, Any], *, key: str = "") -> None:
         """Start it and wait for the first token of an answer to ``body``.
+
+        Args:
+            body: The request.
+            key: The API key, where one is needed.
 
         Raises:
             RuntimeError: It ends, or does not answer in time.
@@ -97,7 +101,7 @@ class Server:
         deadline = monotonic() + self._start_limit
         while monotonic() < deadline and process.poll() is None:
             try:
-                await ask(self.port, {**body, "max_tokens": 1})
+                await ask(self.port, {**body, "max_tokens": 1}, key=key)
             except (OSError, LoadError):
                 await asyncio.sleep(0.02)
                 continue
