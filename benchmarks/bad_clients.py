@@ -22,8 +22,9 @@ UNREAD = 20
 """Clients that do not read."""
 
 READERS = 8
-LONG = 4000
-"""Words of an answer that nobody reads; with log probabilities about 8 MB."""
+WORDS = 40_000
+WORDS_WITH_LOGPROBS = 4000
+"""Answers that nobody reads, of about 10 MB each: more than all buffers on the way hold."""
 
 SLOW = 500
 DRIP = 0.5
@@ -94,18 +95,20 @@ async def _at_rest(server: Watched, before: int) -> int:
 # -- clients that do not read ----------------------------------------------------------------
 
 
-async def unread(folder: Path, seconds: float) -> list[Figure]:
-    """R-13."""
-    limit = min(60.0, seconds / 2)
+async def unread(folder: Path, seconds: float, *, logprobs: bool = False) -> list[Figure]:
+    """R-13, with plain text or with log probabilities."""
+    limit = min(60.0, seconds)
     part = min(15.0, seconds / 4)
     server = Watched(
         folder, f"{FAKE}context_length = 65536\n", {"JARVIS_WRITE_TIMEOUT": str(limit)}
     )
-    long = chat(f"!words={LONG}", stream=True, logprobs=True, top_logprobs=20)
+    words = WORDS_WITH_LOGPROBS if logprobs else WORDS
+    fields = {"logprobs": True, "top_logprobs": 20} if logprobs else {}
+    long = chat(f"!words={words}", stream=True, **fields)
     async with started(server):
         first = await Connection.open(server.port)
         first.writer.write(request(CHAT, long))
-        await first.pieces(LONG // 2)  # whatever is made once is made
+        await first.pieces(words // 2)  # whatever is made once is made
         first.leave()
         await server.in_flight(10)
         before_rate = await _rate(server, part)
@@ -113,7 +116,7 @@ async def unread(folder: Path, seconds: float) -> list[Figure]:
         socks = [await _ask_without_reading(server.port, long) for _ in range(UNREAD)]
         begun = perf_counter()
         sizes = asyncio.create_task(_sizes(server))
-        await asyncio.sleep(min(2.0, part / 4))  # until all buffers are full
+        await _buffers_full(server)
         meanwhile = await _rate(server, part)
         aborted = await _until_aborted(server, UNREAD + 1, begun, limit + 60)
         sizes.cancel()
@@ -159,6 +162,14 @@ async def _ask_without_reading(port: int, body: bytes) -> socket.socket:
     await loop.sock_connect(sock, ("127.0.0.1", port))
     await loop.sock_sendall(sock, request(CHAT, body))
     return sock
+
+
+async def _buffers_full(server: Watched) -> None:
+    """Wait until nothing more is written, which shows in the CPU time."""
+    before = -1.0
+    while (now := server.cpu_seconds()) - before > 0.05:
+        before = now
+        await asyncio.sleep(0.5)
 
 
 async def _sizes(server: Watched) -> list[float]:

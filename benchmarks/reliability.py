@@ -62,6 +62,11 @@ ROWS = (
         measure=lambda folder, args: unread(folder, args.seconds),
     ),
     Row(
+        name="R-13-logprobs",
+        title="20 clients stop reading answers with log probabilities",
+        measure=lambda folder, args: unread(folder, args.seconds, logprobs=True),
+    ),
+    Row(
         name="R-15",
         title="ten times as many requests as can be answered",
         measure=lambda folder, args: overload(folder, args.seconds),

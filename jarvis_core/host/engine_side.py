@@ -25,6 +25,7 @@ from jarvis_core.host.protocol import (
     FrameChannel,
     HostPlan,
     converter,
+    cost,
     pack_delta,
 )
 from jarvis_core.host.weights import locate
@@ -42,7 +43,7 @@ class _Request:
 
     Attributes:
         task: Answers it.
-        credit: Deltas that may still be sent.
+        credit: Cost of the deltas that may still be sent.
         refilled: Set while there is credit.
     """
 
@@ -190,7 +191,7 @@ class EngineSide:
                     self._channel.send(["accepted", number, item.prompt_tokens])
                     continue
                 self._send_delta(number, item)
-                state.credit -= 1
+                state.credit -= cost(item)
                 if state.credit <= 0:
                     state.refilled.clear()
                     await state.refilled.wait()

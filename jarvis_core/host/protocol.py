@@ -6,7 +6,7 @@ A frame is a list whose first item is its kind. The server sends
 ``load``       a ``HostPlan``
 ``request``    number, request id, a kind of ``calls.REQUESTS``, a request of that kind
 ``cancel``     number
-``credit``     number, deltas that may be sent beside those granted before
+``credit``     number, the ``cost`` of deltas that may be sent beside those granted before
 ``ping``       nothing
 ``shutdown``   nothing
 =============  =========================================================================
@@ -52,11 +52,14 @@ from jarvis_core.structs import (
     Usage,
 )
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the frames; server and host must have the same."""
 
 CREDIT = 256
-"""Deltas that a host may send of one request before the server has taken any."""
+"""What a host may send of one request before the server has taken any; see ``cost``."""
+
+LOGPROBS_AS_TEXT = 4
+"""Log probabilities that take as much memory as a delta of text."""
 
 CLOSE_GRACE = 5.0
 """Seconds that an engine gets to close before its process group is ended."""
@@ -125,6 +128,16 @@ def encode(frame: Frame) -> bytes:
     """A frame with its length in front."""
     body = _encoder.encode(frame)
     return _LENGTH.pack(len(body)) + body
+
+
+def cost(delta: Delta) -> int:
+    """The credit that a delta takes: 1, and more for log probabilities.
+
+    They are up to twenty times the size of the text, and wait in the server's memory with it.
+    """
+    if not delta.logprobs:
+        return 1
+    return 1 + sum(1 + len(found.top) for found in delta.logprobs) // LOGPROBS_AS_TEXT
 
 
 def pack_delta(stream: int, delta: Delta) -> list[Any]:

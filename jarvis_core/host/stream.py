@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from jarvis_core.errors import JarvisError
 from jarvis_core.host.calls import StreamRequest
-from jarvis_core.host.protocol import CREDIT, Frame
+from jarvis_core.host.protocol import CREDIT, Frame, cost
 from jarvis_core.structs import Delta
 
 
@@ -69,7 +69,7 @@ class HostStream:
                 raise StopAsyncIteration
             await self._change()
         batch, self._deltas = self._deltas, []
-        self._taken += len(batch)
+        self._taken += sum(map(cost, batch))
         if self._taken >= CREDIT // 2 and not self._ended:
             self._send(["credit", self._number, self._taken])
             self._taken = 0

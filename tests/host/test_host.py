@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from jarvis_core.chat import Fold
 from jarvis_core.errors import (
@@ -161,6 +162,21 @@ async def test_a_reader_that_pauses_holds_back_its_own_stream_only(start: Start)
     assert await say(host, "meanwhile") == "meanwhile"
     await asyncio.sleep(0.2)
     assert len(stream._deltas) == CREDIT
+    completion = await whole(stream)
+    assert completion.usage.completion_tokens == words
+
+
+async def test_log_probabilities_count_for_what_a_paused_reader_has_in_memory(
+    start: Start,
+) -> None:
+    """R-13: twenty likeliest tokens at each place are more than twenty times the text."""
+    host = await start()
+    words = 2 * CREDIT
+    asked = request(f"!words={words}", max_tokens=words)
+    stream = await host.stream(evolve(asked, logprobs=20), "r")
+    assert await say(host, "meanwhile") == "meanwhile"
+    await asyncio.sleep(0.2)
+    assert 1 < len(stream._deltas) <= CREDIT // 5
     completion = await whole(stream)
     assert completion.usage.completion_tokens == words
 
