@@ -35,6 +35,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         stack.push_async_callback(catalogue.aclose)
         app: Sanic[Any, Any] = create_app(settings, catalogue)
         stack.callback(Sanic.unregister_app, app)
+        stack.callback(app.ctx.front.responses.close)
         sock = bind(settings)
         server = await listen(app, sock)
         stack.callback(server.server.close)

@@ -44,12 +44,11 @@ async def test_a_file_that_cannot_be_used_stops_the_start(
     what: str, serve: Serve, tmp_path: Path
 ) -> None:
     path = tmp_path / "responses.db"
-    holding = closing(sqlite3.connect(tmp_path / "other.db", isolation_level=None))
+    held = path
     if what == "folder":
         path.mkdir()
-    else:
-        holding = closing(sqlite3.connect(path, isolation_level=None))
-    with holding as other:
+        held = tmp_path / "other.db"
+    with closing(sqlite3.connect(held, isolation_level=None)) as other:
         if what == "foreign":
             other.execute("CREATE TABLE notes (text TEXT)")
         if what == "locked":
