@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from llama_cpp import llama_cpp as lib
 
 from jarvis_core import ConfigError, InsufficientMemory, SettingError
 from jarvis_llamacpp.batch import Batch
+from jarvis_llamacpp.governor import ThreadGovernor
 from jarvis_llamacpp.interrupt import Interrupt
 from jarvis_llamacpp.log import LOG
 from jarvis_llamacpp.memory import GGML_TYPES, MemoryPlan
-from jarvis_llamacpp.model import LlamaModel, load_failure
+from jarvis_llamacpp.model import LlamaModel, load_failure, offloads
 from jarvis_llamacpp.scheduler import SCORED_ROWS
 from jarvis_llamacpp.settings import LlamaCppSettings
 from jarvis_llamacpp.threads import default_threads
@@ -72,6 +74,11 @@ class LlamaContext:
         if not self._memory:
             self.close()
             raise ConfigError("the model has no memory of its tokens: it does not generate text")
+        self._most_threads = (int(params.n_threads), int(params.n_threads_batch))
+        self._threads = max(self._most_threads)
+        self._governor: ThreadGovernor | None = None
+        if settings.adapt_threads and not offloads(settings):
+            self._governor = ThreadGovernor(self._threads)
         self.interrupt = Interrupt(self._context)
         self.kv_size = int(lib.llama_n_ctx(self._context))
         self.n_batch = int(lib.llama_n_batch(self._context))
@@ -101,7 +108,7 @@ class LlamaContext:
         if self._bound is not batch:
             self._bind(batch)
         self._struct.n_tokens = batch.size
-        code = lib.llama_decode(self._context, self._struct)
+        code = self._compute(batch.size)
         if code == 0:
             return True
         if code == _FULL:
@@ -109,6 +116,21 @@ class LlamaContext:
         if code == _INTERRUPTED:
             raise StepInterrupted
         raise DecodeError(f"llama_decode returned {code}: {LOG.reason()}")
+
+    def _compute(self, tokens: int) -> int:
+        """Compute what is in the batch, with as many threads as pays; llama.cpp's return code."""
+        governor = self._governor
+        if governor is None:
+            return int(lib.llama_decode(self._context, self._struct))
+        threads = governor.choose(tokens)
+        if threads != self._threads:
+            self._threads = threads
+            lib.llama_set_n_threads(self._context, *(min(threads, n) for n in self._most_threads))
+        began = perf_counter()
+        code = int(lib.llama_decode(self._context, self._struct))
+        if code == 0:
+            governor.note(tokens, threads, perf_counter() - began)
+        return code
 
     def logits(self, rows: int) -> Logits:
         """Logits of the last step, float32, shape ``(rows, vocabulary)``; valid until the next.

@@ -13,10 +13,10 @@ from jarvis_core import EngineError
 from jarvis_llamacpp.filters import Row
 
 _SLOWNESS = 0.25
-"""Seconds that all masks of a continuation may take beyond the usual."""
+"""Seconds of a core that all masks of a continuation may take beyond the usual."""
 
 _USUAL = 0.005
-"""Seconds that a mask may take without being called slow."""
+"""Seconds of a core that a mask may take without being called slow."""
 
 
 class Matcher:
@@ -69,9 +69,9 @@ class Matcher:
 
     def _restrict(self, row: Row) -> bool:
         """Make what may not come impossible; False if nothing but an end may come."""
-        began = time.perf_counter()
+        began = time.thread_time()  # time that other programs have the core is not the grammar's
         bits = np.frombuffer(self._state.compute_bitmask(), np.uint8)
-        self._slowness += max(0.0, time.perf_counter() - began - _USUAL)
+        self._slowness += max(0.0, time.thread_time() - began - _USUAL)
         if self._state.is_error() or self._slowness > _SLOWNESS:
             raise self._failure()
         allowed = np.unpackbits(bits, count=len(row), bitorder="little").view(np.bool_)

@@ -67,6 +67,12 @@ class LlamaCppSettings:
         default=None, ge=1, le=512, help="Threads that read prompts; default: n_threads."
     )
 
+    adapt_threads: bool = setting(
+        default=True,
+        help="Compute with one thread for as long as other programs use the cores: threads that "
+        "wait for each other are slower then. Without effect where weights are on a GPU.",
+    )
+
     # -- where the weights go ----------------------------------------------------------------
     n_gpu_layers: int = setting(
         default=-1,
