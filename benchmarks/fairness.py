@@ -49,22 +49,20 @@ class _Burst:
     Attributes:
         body: Each of them.
         answers: Those that were answered.
-        going: Whether a request follows each answer.
         steady: Set once as many have been answered as the engine takes at a time.
     """
 
     server: Watched
     body: dict[str, Any]
     answers: list[Answer] = field(factory=list)
-    going: bool = True
     steady: asyncio.Event = field(factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Send them, until ``going`` is unset and all are answered."""
+        """Send them until this is cancelled."""
         await asyncio.gather(*(self._client() for _ in range(BURST)))
 
     async def _client(self) -> None:
-        while self.going:
+        while True:
             self.answers.append(await ask(self.server.port, self.body, key="busy"))
             if len(self.answers) >= PLACES:
                 self.steady.set()
@@ -83,15 +81,15 @@ async def fairness(folder: Path, seconds: float) -> list[Figure]:
     return await _measure(folder, f"{FAKE}max_num_seqs = {PLACES}\n", _chat(text), seconds)
 
 
-async def fairness_of_llama_cpp(folder: Path, seconds: float) -> list[Figure]:
-    """With the small model."""
+async def fairness_of_llama_cpp(folder: Path, seconds: float, threads: int) -> list[Figure]:
+    """With the small model, computed by so many threads."""
     body = {
         **_chat("Tell a story about a harbour."),
-        "max_tokens": 32,
+        "max_tokens": 16,
         "temperature": 0,
         "ignore_eos": True,
     }
-    return await _measure(folder, LLAMA_CPP, body, seconds)
+    return await _measure(folder, f"{LLAMA_CPP}n_threads = {threads}\n", body, seconds)
 
 
 def _chat(text: str) -> dict[str, Any]:
@@ -110,8 +108,7 @@ async def _measure(folder: Path, toml: str, body: dict[str, Any], seconds: float
         await server.look()
         beside = await _singles(server, body, seconds)
         lag = await server.look()
-        burst.going = False
-        await running
+        running.cancel()  # all of them leave
         left = await server.in_flight(10)
     step = burst.step()
     first = median(answer.ttft for answer in alone)
@@ -126,7 +123,7 @@ async def _measure(folder: Path, toml: str, body: dict[str, Any], seconds: float
         Figure(label="single request later by p95", **_steps(delays, 0.95)),
         Figure(label="single request later by, worst", **_steps(delays, 1.0)),
         Figure(label="event-loop lag p99.9", value=lag["p999"] * 1e3, unit="ms"),
-        Figure(label="in flight at the end", value=left, most=0),
+        Figure(label="in flight once the burst left", value=left, most=0),
     ]
 
 

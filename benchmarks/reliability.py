@@ -94,7 +94,7 @@ ROWS = (
     Row(
         name="fairness-llama_cpp",
         title="the same with the small model on llama.cpp",
-        measure=lambda folder, args: fairness_of_llama_cpp(folder, args.seconds),
+        measure=lambda folder, args: fairness_of_llama_cpp(folder, args.seconds, args.threads),
         model=True,
     ),
 )
@@ -135,6 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model", action="store_true", help="measure the small model on llama.cpp too"
     )
+    parser.add_argument("--threads", type=int, default=2, help="threads of llama.cpp (2)")
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     args = parser.parse_args()
     if unknown := set(args.rows) - set(names):

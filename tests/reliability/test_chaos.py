@@ -61,6 +61,7 @@ async def test_killed_host_costs_its_model_a_reload_and_others_nothing(serve: Se
     assert await server.ready_status() == 200
     assert await server.host_pid("a") != host
     assert server.process.returncode is None
+    await server.conserved(ok=7, failed=8)
 
 
 async def test_abort_in_the_backend_is_survived_and_its_line_is_in_the_log(serve: Serve) -> None:
@@ -72,6 +73,7 @@ async def test_abort_in_the_backend_is_survived_and_its_line_is_in_the_log(serve
     assert await server.say("again") == "again"
     assert "ASSERT(fake) failed" in server.log
     assert "Traceback" not in server.log
+    await server.conserved(ok=1, failed=1)
 
 
 async def test_stopped_host_is_unready_then_killed_and_its_clients_told(serve: Serve) -> None:
@@ -80,6 +82,11 @@ async def test_stopped_host_is_unready_then_killed_and_its_clients_told(serve: S
     host = await server.host_pid()
     whole = [asyncio.create_task(server.post("!wait=60")) for _ in range(2)]
     streams = await begin_streams(server, 2, "!words=9999 !delay=0.02", "m")
+
+    async def accepted() -> bool:
+        return await server.running() == (2, 2)
+
+    await until(accepted, 10.0)
     os.kill(host, signal.SIGSTOP)
 
     async def not_ready() -> bool:
@@ -95,6 +102,7 @@ async def test_stopped_host_is_unready_then_killed_and_its_clients_told(serve: S
     for raw in await asyncio.gather(*streams):
         assert broke_off(raw)
     assert await server.say("again") == "again"
+    await server.conserved(ok=2, failed=4)
 
 
 async def test_killed_server_leaves_no_host_and_its_port_can_be_taken_at_once(
@@ -153,6 +161,7 @@ async def test_clients_that_leave_are_aborted_and_leave_nothing_behind(serve: Se
     server.client = httpx.AsyncClient(base_url=server.url, timeout=30)
     assert await server.say("still here") == "still here"
     assert len(os.listdir(f"/proc/{server.pid}/fd")) <= before + 2
+    await server.conserved(ok=2, aborted=100)
 
 
 async def test_clients_that_leave_before_the_first_token_are_aborted(serve: Serve) -> None:

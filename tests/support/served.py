@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 
 import httpx
 
+_SAMPLE = re.compile(r"^(jarvis_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
+_OUTCOME = re.compile(r'\bstatus="([a-z]+)"')
 _READY = re.compile(r"Jarvis is ready at (http://\S+)")
 
 QUICK = {
@@ -23,6 +27,9 @@ QUICK = {
     "JARVIS_HEARTBEAT_TIMEOUT": "20",
     "JARVIS_RESTART_BACKOFF": "0.05",
 }
+
+OUTCOMES = ("ok", "failed", "aborted", "expired")
+IN_FLIGHT = ("jarvis_requests_running", "jarvis_requests_waiting", "jarvis_kv_cache_usage_ratio")
 
 
 class Server:
@@ -136,13 +143,39 @@ class Server:
     async def running(self, headers: dict[str, str] | None = None) -> tuple[int, int]:
         """Requests that engines run, and requests that wait for them."""
         await asyncio.sleep(2 * float(QUICK["JARVIS_HEARTBEAT_INTERVAL"]))
-        metrics = (await self.client.get("/metrics", headers=headers)).text
-        values = {
-            line.split("{")[0]: float(line.rpartition(" ")[2])
-            for line in metrics.splitlines()
-            if not line.startswith("#") and "{" in line
-        }
-        return int(values["jarvis_requests_running"]), int(values["jarvis_requests_waiting"])
+        values = await self.metrics(headers)
+        return values["jarvis_requests_running"], values["jarvis_requests_waiting"]
+
+    async def metrics(self, headers: dict[str, str] | None = None) -> Counter[str]:
+        """Its metrics by name, those with an outcome by name and outcome; sums over all models."""
+        text = (await self.client.get("/metrics", headers=headers)).text
+        values: Counter[str] = Counter()
+        for name, labels, value in _SAMPLE.findall(text):
+            outcome = _OUTCOME.search(labels)
+            values[f"{name} {outcome[1]}" if outcome else name] += math.ceil(float(value))
+        return values
+
+    async def conserved(self, headers: dict[str, str] | None = None, /, **ended: int) -> None:
+        """Check that what engines accepted has ended, each request once, and nothing is held.
+
+        Args:
+            headers: For the metrics, where they need a key.
+            ended: How many requests were accepted and ended so, by outcome: ok, failed, aborted,
+                expired; none of those not named.
+        """
+        expected = dict.fromkeys(IN_FLIGHT, 0)
+        expected |= {f"jarvis_requests_total {how}": ended.get(how, 0) for how in OUTCOMES}
+        found: dict[str, int] = {}
+
+        async def as_expected() -> bool:
+            nonlocal found
+            values = await self.metrics(headers)
+            found = {name: values[name] for name in expected}
+            return found == expected
+
+        with suppress(TimeoutError):
+            await until(as_expected, 5.0)
+        assert found == expected
 
     def children(self) -> list[int]:
         """Process ids of its children."""
