@@ -82,6 +82,10 @@ WRONG = (
 """Values as JSON, or what is not quite JSON."""
 
 
+FAILURES = (b"\nevent: error\n", b"\nevent: response.failed\n")
+"""What stands in a stream that fails."""
+
+
 @mutable
 class _Seen:
     """What came back.
@@ -89,10 +93,12 @@ class _Seen:
     Attributes:
         statuses: How often each status came; 0 is no answer.
         samples: One request for each status that should not be.
+        broken: Streams that ended with an error.
     """
 
     statuses: Counter[int] = field(factory=Counter)
     samples: dict[int, bytes] = field(factory=dict)
+    broken: int = 0
 
 
 async def generated(folder: Path, requests: int) -> list[Figure]:
@@ -114,6 +120,7 @@ async def generated(folder: Path, requests: int) -> list[Figure]:
         Figure(label="answered with 200", value=seen.statuses[200], least=1),
         Figure(label="refused with 4xx", value=requests - seen.statuses[200] - wrong, least=1),
         Figure(label="any other answer, or none", value=wrong, most=0),
+        Figure(label="streams that ended with an error", value=seen.broken, most=0),
         Figure(label="hosts that died", value=float(not same), most=0),
         Figure(label="tracebacks in the log", value=tracebacks, most=0),
         Figure(label="in flight at the end", value=left, most=0),
@@ -136,6 +143,7 @@ def _request(rng: random.Random) -> bytes:
 
 
 async def _client(server: Watched, sent: Iterator[bytes], seen: _Seen) -> None:
+    """Send what is left, each request on a connection of its own."""
     for raw in sent:
         connection = await Connection.open(server.port)
         connection.writer.write(raw)
@@ -146,6 +154,7 @@ async def _client(server: Watched, sent: Iterator[bytes], seen: _Seen) -> None:
         connection.leave()
         status = int(answer.split(None, 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
         seen.statuses[status] += 1
+        seen.broken += status == 200 and any(event in answer for event in FAILURES)
         if status != 200 and not 400 <= status < 500:
             seen.samples.setdefault(status, raw.partition(b"\r\n\r\n")[2])
 
