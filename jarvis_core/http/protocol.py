@@ -142,9 +142,10 @@ class Connection(HttpProtocol):
         if phase != self._phase:
             self._phase, self._phase_began = phase, now
         limit = self._phase_limit(*phase)
-        if limit is None or now - self._phase_began < limit:
+        left = self._interval if limit is None else self._phase_began + limit - now
+        if left > 0:
             self._callback_check_timeouts = self.loop.call_later(
-                self._interval, self.check_timeouts
+                min(left, self._interval), self.check_timeouts
             )
             return
         if http.stage is Stage.REQUEST:
