@@ -6,7 +6,7 @@ import pytest
 
 from jarvis_core import Constraint, RequestError
 from jarvis_vllm import constraint as module
-from jarvis_vllm.constraint import ConstraintChecker
+from jarvis_vllm.constraint import ConstraintChecker, spell_controls
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +16,7 @@ def constraint(kind: Any, value: str) -> Constraint:
 
 
 async def test_constraints_become_grammars() -> None:
-    checker = ConstraintChecker()
+    checker = ConstraintChecker({})
 
     async def text(kind: str, value: str) -> str:
         return (await checker.grammar(constraint(kind, value))).text
@@ -28,7 +28,7 @@ async def test_constraints_become_grammars() -> None:
 
 
 async def test_a_grammar_knows_when_nothing_can_follow() -> None:
-    checker = ConstraintChecker()
+    checker = ConstraintChecker({})
     once = await checker.grammar(constraint("regex", "ab{2}"))
     often = await checker.grammar(constraint("regex", "ab+"))
 
@@ -48,14 +48,14 @@ async def test_a_grammar_knows_when_nothing_can_follow() -> None:
 async def test_what_cannot_be_enforced_is_refused_each_time(
     kind: str, value: str, reason: str
 ) -> None:
-    checker = ConstraintChecker()
+    checker = ConstraintChecker({})
     for _ in range(2):
         with pytest.raises(RequestError, match=reason):
             await checker.grammar(constraint(kind, value))
 
 
 async def test_what_is_known_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    checker = ConstraintChecker()
+    checker = ConstraintChecker({})
     monkeypatch.setattr(module, "MOST_KEPT", 2)
     first = await checker.grammar(constraint("regex", "a"))
     await checker.grammar(constraint("regex", "b"))
@@ -67,4 +67,32 @@ async def test_what_is_known_is_not_checked_again(monkeypatch: pytest.MonkeyPatc
 async def test_a_check_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.0)
     with pytest.raises(RequestError, match="was not compiled in 0 s"):
-        await ConstraintChecker().grammar(constraint("regex", "a{1,500}"))
+        await ConstraintChecker({}).grammar(constraint("regex", "a{1,500}"))
+
+
+CONTROLS = {"<|im_end|>": 2, "<tool_call>": 7}
+
+
+@pytest.mark.parametrize(
+    ("grammar", "spelt"),
+    [
+        ('start: "a" <|im_end|>', 'start: "a" "<|im_end|>"'),
+        ("start: <[7]> x", 'start: "<tool_call>" x'),
+        ('start: "<tool_call>" // <tool_call>', 'start: "<tool_call>" // <tool_call>'),
+        (r"start: /<tool_call>\/<tool_call>/", r"start: /<tool_call>\/<tool_call>/"),
+        (r'start: "\"<tool_call>" <nobody>', r'start: "\"<tool_call>" <nobody>'),
+    ],
+)
+async def test_control_tokens_are_spelt_outside_of_strings(grammar: str, spelt: str) -> None:
+    assert spell_controls(grammar, CONTROLS) == spelt
+
+
+async def test_a_grammar_may_name_the_models_control_tokens() -> None:
+    checker = ConstraintChecker(CONTROLS)
+    text = 'start: "a" <|im_end|> "b"'
+    grammar = await checker.grammar(constraint("lark", text))
+    assert "<|im_end|>" in grammar.text
+    assert grammar.ends_with("a<|im_end|>b")
+    with pytest.raises(RequestError):
+        await checker.grammar(constraint("lark", 'start: "a" <nobody>'))
+    checker.close()

@@ -72,7 +72,7 @@ def test_the_end_token_counts_and_is_not_told() -> None:
 @pytest.mark.parametrize(("pattern", "generated"), [("ab", 2), ("ab*", 3)])
 async def test_an_end_that_the_grammar_forces_is_no_token(pattern: str, generated: int) -> None:
     """llama.cpp's engine ends there without computing one."""
-    grammar = await ConstraintChecker().grammar(Constraint(kind="regex", value=pattern))
+    grammar = await ConstraintChecker({}).grammar(Constraint(kind="regex", value=pattern))
     found = continuation(grammar=grammar)
     found.read(new("a"))
     found.read(new([98, END], "stop"))

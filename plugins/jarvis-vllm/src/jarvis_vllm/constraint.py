@@ -6,7 +6,10 @@ vLLM would check them on the event loop, and say of a bad one what the client wr
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from attrs import field, frozen
@@ -23,6 +26,9 @@ PATIENCE = 10.0
 
 _BYTES = LLTokenizer("byte")
 """A tokenizer whose ids are bytes: enough to follow a text through a grammar."""
+
+_PIECE = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\])+/|//[^\n]*|<[^<>\s]+>')
+"""Strings, expressions and comments of a Lark grammar, and what may name a control token."""
 
 
 @frozen(kw_only=True)
@@ -48,9 +54,14 @@ class Grammar:
 
 
 class ConstraintChecker:
-    """Writes and checks grammars in threads, and remembers the latest."""
+    """Writes and checks grammars in threads, and remembers the latest.
 
-    def __init__(self) -> None:
+    Args:
+        controls: Ids of the model's control tokens by their texts.
+    """
+
+    def __init__(self, controls: Mapping[str, int]) -> None:
+        self._controls = controls
         self._kept: OrderedDict[Constraint, Grammar | RequestError] = OrderedDict()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="constraints")
 
@@ -63,7 +74,7 @@ class ConstraintChecker:
         found = self._kept.get(constraint)
         if found is None:
             loop = asyncio.get_running_loop()
-            work = loop.run_in_executor(self._threads, _check, constraint)
+            work = loop.run_in_executor(self._threads, _check, constraint, self._controls)
             try:
                 found = await asyncio.wait_for(work, PATIENCE)
             except TimeoutError:
@@ -84,12 +95,29 @@ class ConstraintChecker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _check(constraint: Constraint) -> Grammar | RequestError:
+def _check(constraint: Constraint, controls: Mapping[str, int]) -> Grammar | RequestError:
     try:
         text = write_grammar(constraint, regex_to_lark)
     except RequestError as error:
         return error
-    start = LLMatcher(_BYTES, LLMatcher.grammar_from_lark(text), log_level=0)
+    spelt = spell_controls(text, controls)
+    start = LLMatcher(_BYTES, LLMatcher.grammar_from_lark(spelt), log_level=0)
     if start.is_error():
         return constraint_refusal(constraint, start.get_error())
     return Grammar(text=text, start=start)
+
+
+def spell_controls(grammar: str, controls: Mapping[str, int]) -> str:
+    """A Lark grammar in which control tokens are their texts, as they are to a matcher of bytes.
+
+    Args:
+        grammar: It names control tokens as ``<|im_end|>`` or by id as ``<[5]>``.
+        controls: Ids of the model's control tokens by their texts.
+    """
+    by_name = {text: text for text in controls} | {f"<[{i}]>": t for t, i in controls.items()}
+
+    def spell(found: re.Match[str]) -> str:
+        text = by_name.get(found[0])
+        return found[0] if text is None else json.dumps(text)
+
+    return _PIECE.sub(spell, grammar)

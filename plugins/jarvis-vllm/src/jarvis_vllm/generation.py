@@ -48,7 +48,7 @@ class GeneratingEngine(VllmEngine):
         self._adapters = adapters
         self._texts = read_pieces(pieces)
         self._logprobs = LogprobReader(pieces)
-        self._constraints = ConstraintChecker()
+        self._constraints = ConstraintChecker(controls)
         self._serial = 0
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
