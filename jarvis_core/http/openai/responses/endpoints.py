@@ -48,7 +48,10 @@ async def create(front: Front, exchange: Exchange) -> Response | None:
     """Answer items with items, and keep both."""
     creation = await _Creation.read(front, exchange)
     with _about_input():
-        return await creation.answer()
+        answer = await creation.answer()
+    if answer is not None and creation.call.keeps:
+        await front.responses.written()  # who has a whole answer finds it, whatever dies then
+    return answer
 
 
 async def count(front: Front, exchange: Exchange) -> Response:

@@ -141,6 +141,10 @@ class ResponseStore:
             self._thread.submit(self._put, *row)
         return True
 
+    async def written(self) -> None:
+        """Wait until everything that was put is in the file, or has failed to be."""
+        await self._run(lambda: None)
+
     async def get(self, id: str, tenant: str) -> StoredResponse | None:  # noqa: A002
         """A response, None if the tenant has none of that id."""
         return await self._run(lambda: self._get(id, tenant))
