@@ -485,6 +485,8 @@ def test_whatever_comes_everything_ends_with_its_own_tokens(seed: int) -> None:
             )
             alive[sequence] = (prompt, most)
         engine.step()
+        while rng.random() < 0.5 and engine.scheduler.cache.store_ahead():
+            engine.check()
         open_ones = list(engine.most)
         if open_ones and rng.random() < 0.2:
             gone = rng.choice(open_ones)
@@ -508,6 +510,35 @@ def test_conversations_that_left_the_slots_are_resumed_from_the_store() -> None:
     for sequence in nexts:
         prompt = sequence.tokens[: sequence.prompt_length].tolist()
         assert sequence.tokens.tolist() == expected(prompt, 4)
+
+
+def test_what_was_stored_while_nothing_ran_is_not_saved_again_when_its_slot_is_taken() -> None:
+    engine = Engine(sequences=1, store_bytes=100_000)
+    cache = engine.scheduler.cache
+    firsts = [engine.add(range(1000 * i, 1000 * i + 100)) for i in range(1, 4)]
+    engine.run()  # the states of all but the last have moved, so how large they are is known
+    assert engine.memory.saved == 2
+
+    assert cache.store_ahead()
+    assert not cache.store_ahead()
+    assert engine.memory.saved == 3
+    engine.add(range(9000, 9100))
+    engine.run()
+    assert engine.memory.saved == 3
+    again = engine.add([*firsts[2].tokens.tolist(), 7])
+    engine.run()
+    assert again.cached == firsts[2].length - 1
+
+
+def test_a_state_that_takes_long_to_store_waits_until_its_slot_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(sequences=1, store_bytes=100_000)
+    engine.add(range(1000, 1100))
+    engine.add(range(2000, 2100))
+    engine.run()
+    monkeypatch.setattr("jarvis_llamacpp.cache.MOST_AHEAD", 300)
+    assert not engine.scheduler.cache.store_ahead()
 
 
 def test_without_a_store_only_what_slots_hold_is_resumed() -> None:

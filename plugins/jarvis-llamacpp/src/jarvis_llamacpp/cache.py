@@ -20,6 +20,9 @@ LEAST_REUSE = 16
 LEAST_COPY = 48
 """Tokens; the same where sequences share no cells, so that a prefix must be copied."""
 
+MOST_AHEAD = 16 << 20
+"""Bytes of a state at most that is stored before its slot is needed: some milliseconds."""
+
 MOST_IDLE = 1024
 """Cells that idle sequences keep: every token that is computed looks at all shared cells."""
 
@@ -54,6 +57,7 @@ class Slot(Generic[S]):
         salt: Who may reuse them.
         used: When it was last used; larger is later.
         owner: The sequence that runs on it, None if its tokens are only kept.
+        stored: Whether what it holds was stored before somebody else wanted the slot.
     """
 
     seq: int
@@ -61,6 +65,7 @@ class Slot(Generic[S]):
     salt: str | None = None
     used: int = 0
     owner: S | None = None
+    stored: bool = False
 
 
 @frozen
@@ -127,6 +132,7 @@ class PrefixCache(Generic[S]):
         self._memory = memory
         self._partial_reuse = partial_reuse
         self._least = LEAST_REUSE if ledger.unified else LEAST_COPY
+        self._token_bytes = 0.0  # of a state, as the last one had it; 0 until there was one
         self._clock = 0
 
     # -- what is reused --------------------------------------------------------------------
@@ -276,6 +282,22 @@ class PrefixCache(Generic[S]):
         self._truncate(slot, 0)
         return True
 
+    def store_ahead(self) -> bool:
+        """Store what one idle slot holds before the slot is needed; False if there is none.
+
+        Else the next request would wait for it. States that take long are left for then: another
+        request may come at any moment.
+        """
+        if not self._partial_reuse:
+            return False
+        for slot in self.slots:
+            size = self.ledger.length(slot.seq) * self._token_bytes
+            if slot.owner is None and not slot.stored and 0 < size <= MOST_AHEAD:
+                slot.stored = True
+                self._keep(slot)
+                return True
+        return False
+
     def reset(self) -> None:
         """Forget everything: llama.cpp's memory was cleared."""
         for slot in self.slots:
@@ -317,6 +339,7 @@ class PrefixCache(Generic[S]):
             return
         state = self._memory.save(slot.seq)
         if state is not None:
+            self._token_bytes = len(state) / held
             self.store.put(tokens, slot.salt, state, replace=self._partial_reuse)
 
     def _release(self, sequence: S) -> None:
@@ -329,6 +352,7 @@ class PrefixCache(Generic[S]):
 
     def _occupy(self, slot: Slot[S], sequence: S) -> None:
         slot.tokens, slot.salt, slot.owner = sequence.tokens, sequence.salt, sequence
+        slot.stored = False
         sequence.seq = slot.seq
         self.ledger.set_live(slot.seq, True)
 

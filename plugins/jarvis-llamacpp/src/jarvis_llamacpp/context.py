@@ -78,7 +78,7 @@ class LlamaContext:
         self._threads = max(self._most_threads)
         self._governor: ThreadGovernor | None = None
         if settings.adapt_threads and not offloads(settings):
-            self._governor = ThreadGovernor(self._threads)
+            self._governor = ThreadGovernor(self._threads, int(params.n_seq_max))
         self.interrupt = Interrupt(self._context)
         self.kv_size = int(lib.llama_n_ctx(self._context))
         self.n_batch = int(lib.llama_n_batch(self._context))

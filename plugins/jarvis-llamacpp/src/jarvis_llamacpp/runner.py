@@ -182,6 +182,8 @@ class Runner:
             # Before commands are taken: who sets it later means a step that is still to come.
             stepper.context.interrupt.clear()
             while not self._commands.empty() or not (scheduler.running or scheduler.waiting):
+                while self._commands.empty() and scheduler.cache.store_ahead():
+                    pass
                 command = self._commands.get()
                 if command is None:
                     return "the engine was closed"
