@@ -126,6 +126,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=6, help="processes that send (6)")
     parser.add_argument("--kv-gib", type=float, default=24.0, help="KV cache of each server (24)")
     parser.add_argument("--max-num-seqs", type=int, default=None, help="of each server")
+    parser.add_argument("--set", action="append", default=[], help="NAME=VALUE for jarvis serve")
     parser.add_argument("--eager", action="store_true", help="no compilation: for a short try")
     parser.add_argument("--dtype", default="bfloat16", help="of the weights (bfloat16)")
     parser.add_argument("--logs", type=Path, help="folder to keep the servers' logs in")
@@ -194,6 +195,7 @@ def _jarvis(args: argparse.Namespace, model: Path, kv_bytes: int, port: int) -> 
         "JARVIS_VLLM_GPU_MEMORY_UTILIZATION=0.05",
         f"JARVIS_VLLM_ENFORCE_EAGER={str(args.eager).lower()}",
         "JARVIS_VLLM_LOG_LEVEL=info",
+        *args.set,
     )
     return [
         *(sys.executable, "-m", "jarvis_core", "serve", "--engine", "vllm"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -154,6 +155,10 @@ class EngineSide:
         self._loaded = Loaded(
             engine=engine, chat_format=registry.chat_format(found.name), info=info
         )
+        # What a backend brings stays. Each full collection would look at all of it again, and no
+        # request goes on meanwhile: with vLLM's 600,000 objects for a third of a second.
+        gc.collect()
+        gc.freeze()
         name = self._loaded.chat_format.name
         self._channel.send(["ready", converter.unstructure(info), name, found.reason])
 

@@ -23,7 +23,9 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
-from vllm.v1.metrics.loggers import StatLoggerBase
+from vllm.v1.metrics.loggers import PrometheusStatLogger
+
+from jarvis_vllm.histogram import observe_each
 
 __all__ = [
     "CLIENT_ERRORS",
@@ -42,6 +44,7 @@ __all__ = [
     "free_memory",
     "metrics_text",
     "own_length",
+    "send_together",
     "tokens_input",
 ]
 
@@ -110,22 +113,40 @@ def build(arguments: Mapping[str, Any], on_step: Callable[[int, Any], None]) -> 
             of its scheduler, or None, whenever that process has sent something.
     """
 
-    class Recorder(StatLoggerBase):  # type: ignore[misc]
-        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
-            self._index = engine_index
+    class Recorder(PrometheusStatLogger):  # type: ignore[misc]
+        """vLLM's own metrics; it takes the place of the logger that vLLM would make."""
 
-        def record(self, scheduler_stats: Any, *args: Any, **kwargs: Any) -> None:
-            on_step(self._index, scheduler_stats)
-
-        def log_engine_initialized(self) -> None:
-            """Nothing: the host says when it is ready."""
+        def record(
+            self,
+            scheduler_stats: Any,
+            iteration_stats: Any,
+            mm_cache_stats: Any = None,
+            engine_idx: int = 0,
+        ) -> None:
+            on_step(engine_idx, scheduler_stats)
+            gaps: list[float] = []
+            if iteration_stats is not None:
+                # vLLM would observe them one by one: with hundreds of streams an eighth of all
+                # that this process does.
+                gaps = iteration_stats.inter_token_latencies_iter
+                iteration_stats.inter_token_latencies_iter = []
+            super().record(scheduler_stats, iteration_stats, mm_cache_stats, engine_idx)
+            observe_each(self.histogram_inter_token_latency[engine_idx], gaps)
 
     # As this user vLLM takes the large batches of its own server on large GPUs.
     usage = UsageContext.OPENAI_API_SERVER
     config = AsyncEngineArgs(**arguments).create_engine_config(usage)
-    return AsyncLLM.from_vllm_config(
-        config, usage_context=usage, stat_loggers=[lambda config, index: Recorder(config, index)]
-    )
+    return AsyncLLM.from_vllm_config(config, usage_context=usage, stat_loggers=[Recorder])
+
+
+def send_together(llm: AsyncLLM, tokens: int) -> None:
+    """Let requests that are added from now on get so many tokens at a time.
+
+    Their first token and their end come at once all the same. It is what vLLM's argument
+    ``stream_interval`` sets once for all; that stays the least.
+    """
+    least = llm.vllm_config.scheduler_config.stream_interval
+    llm.output_processor.stream_interval = max(least, tokens)
 
 
 class _Own:

@@ -20,6 +20,7 @@ from jarvis_vllm.constraint import ConstraintChecker, Grammar
 from jarvis_vllm.continuation import Continuation
 from jarvis_vllm.engine import VllmEngine
 from jarvis_vllm.logprobs import LogprobReader
+from jarvis_vllm.pace import tokens_at_once
 from jarvis_vllm.sampling import check_params, sampling_values
 from jarvis_vllm.work import Work
 
@@ -31,6 +32,7 @@ class GeneratingEngine(VllmEngine):
         pieces: Bytes that each token stands for.
         controls: Ids of control tokens by their text.
         adapters: vLLM's ``LoRARequest`` of each adapter by its name.
+        stream_interval: Seconds that a token may wait for others of its stream.
         common: What every engine here has.
     """
 
@@ -40,12 +42,14 @@ class GeneratingEngine(VllmEngine):
         pieces: Sequence[bytes],
         controls: Mapping[str, int],
         adapters: Mapping[str, Any],
+        stream_interval: float,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         self._pieces = pieces
         self._controls = controls
         self._adapters = adapters
+        self._stream_interval = stream_interval
         self._texts = read_pieces(pieces)
         self._logprobs = LogprobReader(pieces)
         self._constraints = ConstraintChecker(controls)
@@ -119,7 +123,10 @@ class GeneratingEngine(VllmEngine):
         )
 
     async def _submit(self, work: Work, room: int, grammar: Grammar | None) -> None:
-        request = work.request
+        request, counters = work.request, self._counters
+        together = tokens_at_once(
+            counters.open, step=counters.steps.seconds, longest=self._stream_interval
+        )
         for index in range(request.n):
             values = sampling_values(request, index=index, max_tokens=room, controls=self._controls)
             if grammar is not None:
@@ -128,6 +135,7 @@ class GeneratingEngine(VllmEngine):
                 **values, output_kind=backend.RequestOutputKind.DELTA, skip_clone=True
             )
             self._serial += 1
+            backend.send_together(self._llm, together)
             queue = await self._llm.add_request(
                 f"{self._serial}",
                 backend.tokens_input(work.ids, cache_salt=request.cache_salt),

@@ -277,5 +277,9 @@ async def _engine(
     padding = max(0, llm.model_config.get_vocab_size() - vocabulary.size)
     pieces = vocabulary.pieces + (b"",) * padding
     return GeneratingEngine(
-        pieces=pieces, controls=vocabulary.controls, adapters=requests, **common
+        pieces=pieces,
+        controls=vocabulary.controls,
+        adapters=requests,
+        stream_interval=settings.stream_interval_ms / 1e3,
+        **common,
     )

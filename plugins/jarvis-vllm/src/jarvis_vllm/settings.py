@@ -111,6 +111,13 @@ class VllmSettings:
     )
 
     # -- the engine itself -------------------------------------------------------------------
+    stream_interval_ms: float = setting(
+        default=50.0,
+        ge=0,
+        le=1000,
+        help="Milliseconds that a token may wait for others of its stream, so that they leave "
+        "together, while there are so many streams that sending them one by one would slow all",
+    )
     engine_args: Mapping[str, Any] = setting(
         factory=dict, help="Any other argument of vLLM's engine, by its name there"
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 from jarvis_core import EngineStats, Usage
+from jarvis_vllm.pace import StepClock
 
 
 class Counters:
@@ -15,12 +17,18 @@ class Counters:
 
     Args:
         kv_total: Tokens that the KV cache holds.
+
+    Attributes:
+        metrics: vLLM's own metrics as Prometheus text.
+        open: Sequences in work.
+        steps: How long steps take.
     """
 
     def __init__(self, kv_total: int = 0) -> None:
         self.kv_total = kv_total
         self.metrics = ""
-        self._open = 0
+        self.open = 0
+        self.steps = StepClock()
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._generation_tokens = 0
@@ -37,16 +45,18 @@ class Counters:
         """
         if scheduler is not None:
             self._schedulers[engine] = (scheduler.num_running_reqs, scheduler.kv_cache_usage)
+            if engine == min(self._schedulers):
+                self.steps.tick(perf_counter())
 
     def begin(self, prompt_tokens: int, sequences: int) -> None:
         """A request was taken."""
-        self._open += sequences
+        self.open += sequences
         self._prompt_tokens += prompt_tokens
         self._queries += sequences
 
     def end(self, usage: Usage, sequences: int) -> None:
         """A request has ended."""
-        self._open -= sequences
+        self.open -= sequences
         self._generation_tokens += usage.completion_tokens
         self._cached_tokens += usage.cached_tokens
         self._hits += usage.cached_tokens > 0
@@ -54,14 +64,14 @@ class Counters:
     def read(self) -> EngineStats:
         """The numbers now."""
         running = usage = 0.0
-        if self._open:
+        if self.open:
             for its_running, its_usage in self._schedulers.values():
                 running += its_running
                 usage += its_usage / len(self._schedulers)
-        running = min(self._open, int(running))
+        running = min(self.open, int(running))
         return EngineStats(
             running=running,
-            waiting=self._open - running,
+            waiting=self.open - running,
             kv_used=round(usage * self.kv_total),
             kv_total=self.kv_total,
             prompt_tokens=self._prompt_tokens,

@@ -1,0 +1,28 @@
+"""Many observations of a Prometheus histogram at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from prometheus_client import Histogram
+
+
+def observe_each(histogram: Histogram, values: Sequence[float]) -> None:
+    """Do what ``histogram.observe`` does for each of many values, at the cost of a few.
+
+    Source: prometheus_client.metrics.Histogram.observe, 0.21 to 0.26, which takes two locks for
+    each value; it has no public way to count several.
+
+    Args:
+        histogram: One that has no labels, or a child of one that has.
+        values: What was observed.
+    """
+    if not values:
+        return
+    observed = np.asarray(values)
+    buckets = np.searchsorted(histogram._upper_bounds, observed)  # the first bound not below it
+    for at, count in enumerate(np.bincount(buckets).tolist()):
+        if count:
+            histogram._buckets[at].inc(count)
+    histogram._sum.inc(float(observed.sum()))
