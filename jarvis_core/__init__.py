@@ -69,6 +69,7 @@ from jarvis_core.rendering import (
     text_of,
     tojson,
 )
+from jarvis_core.retelling import call_by_call, system_as_user, text_before_calls
 from jarvis_core.scanning import (
     Cursor,
     Mismatch,
@@ -199,6 +200,7 @@ __all__ = [
     "UnsupportedParameter",
     "Usage",
     "arguments_object",
+    "call_by_call",
     "calls_are_constrained",
     "check_template_kwargs",
     "completion_room",
@@ -218,6 +220,8 @@ __all__ = [
     "run_of",
     "setting",
     "spaces",
+    "system_as_user",
+    "text_before_calls",
     "text_of",
     "thinking_wanted",
     "tojson",

@@ -7,6 +7,7 @@ differ: ``stream_chat`` makes them, ``Fold`` adds them up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
@@ -15,7 +16,7 @@ from datetime import datetime
 from attrs import evolve, field, frozen, mutable
 
 from jarvis_core.composition import compose_constraint
-from jarvis_core.errors import EngineError
+from jarvis_core.errors import EngineError, RequestError
 from jarvis_core.interfaces import ChatFormat, DeltaParser, Engine
 from jarvis_core.structs import (
     Answer,
@@ -112,8 +113,20 @@ async def render(
 ) -> Prompt:
     """Render a request; a format that says it is ``blocking`` renders off the event loop."""
     if getattr(chat_format, "blocking", False):
-        return await asyncio.to_thread(chat_format.render, request, context)
-    return chat_format.render(request, context)
+        return await asyncio.to_thread(prompt_of, request, chat_format, context)
+    return prompt_of(request, chat_format, context)
+
+
+def prompt_of(request: ChatRequest, chat_format: ChatFormat, context: FormatContext) -> Prompt:
+    """The prompt of a conversation, or of the first way to retell it that is not refused."""
+    try:
+        return chat_format.render(request, context)
+    except RequestError:
+        retold = getattr(chat_format, "retold", None)
+        for other in retold(request, context) if retold else ():
+            with contextlib.suppress(RequestError):
+                return chat_format.render(other, context)
+        raise
 
 
 def stop_strings(sampling: SamplingParams, prompt: Prompt) -> tuple[str, ...]:

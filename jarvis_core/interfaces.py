@@ -189,6 +189,10 @@ class ChatFormat(Protocol):
     its model thinks and calls. Without it a constraint governs an answer from its first character
     on, and strict tools and ``parallel_tool_calls: false`` are refused unless a call is forced.
 
+    It may have a method ``retold(request, context) -> Iterable[ChatRequest]``, which tells a
+    conversation that ``render`` refuses in other ways, the best first: the core renders the first
+    one that it does not refuse. ``text_before_calls`` and ``call_by_call`` of the core make such.
+
     Attributes:
         name: As operators write it in ``JARVIS_MODEL_CHAT_FORMAT``.
     """

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from jarvis_core.json_scan import JsonScanner, json_items, json_members
+from jarvis_core.rendering import tojson
 from jarvis_core.scanning import Cursor, Mismatch, Scan
 from jarvis_core.structs import ChatRequest, Delta, ToolCallDelta
+
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)  # numbers are not looked at
 
 
 @frozen(kw_only=True)
@@ -24,11 +27,22 @@ class Call:
         name: Name of the function.
         arguments: JSON text of an object.
         id: Its identifier where the model wrote one; None lets the core make one.
+
+    Raises:
+        Mismatch: The arguments hold half of a surrogate pair: no text that could be sent back.
     """
 
     name: str
-    arguments: str
+    arguments: str = field()
     id: str | None = None
+
+    @arguments.validator
+    def _check(self, _: object, arguments: str) -> None:
+        if "\\ud" in arguments or "\\uD" in arguments:
+            try:
+                tojson(_DECODER.decode(arguments)).encode()
+            except ValueError:
+                raise Mismatch from None
 
 
 def read_call(

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -128,14 +129,20 @@ def arguments_object(arguments: str, *, param: str = "messages") -> Any:
     return value
 
 
+_MOST_DIGITS = 4000  # Python prints integers of 4,300
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
+def _finite(text: str) -> float | int:
+    """A number; one that no float holds has no fraction left and is printed with all its digits."""
+    if math.isfinite(number := float(text)):
+        return number
+    if (exact := Decimal(text)).adjusted() > _MOST_DIGITS:
         raise ValueError(f"{text} is out of range")
-    return number
+    return int(exact)
 
 
 def developer_as_system(messages: Sequence[Message]) -> tuple[Message, ...]:

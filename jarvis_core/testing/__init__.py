@@ -4,7 +4,7 @@ from jarvis_core.testing.engine_conformance import EngineConformance
 from jarvis_core.testing.fake import FakeEngine, FakeSettings
 from jarvis_core.testing.fake_format import FakeFormat
 from jarvis_core.testing.format_conformance import ChatFormatConformance
-from jarvis_core.testing.formats import parse_case, render_case
+from jarvis_core.testing.formats import parse_case, render_case, send_back
 from jarvis_core.testing.goldens import chunkings, parse_agrees, render_agrees
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "parse_case",
     "render_agrees",
     "render_case",
+    "send_back",
 ]

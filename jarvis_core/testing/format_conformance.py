@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import evolve
 
+from jarvis_core.chat import prompt_of
 from jarvis_core.composition import answer_syntax, compose_constraint
 from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.interfaces import ChatFormat
@@ -57,6 +58,7 @@ from jarvis_core.testing.format_samples import (
     plain_texts,
     random_chunkings,
     random_chunks,
+    sent_back,
 )
 from jarvis_core.testing.formats import parse_with, render_with
 from jarvis_core.testing.goldens import Case, chunkings, parse_agrees, render_agrees
@@ -181,6 +183,13 @@ class ChatFormatConformance:
             result = self._parse(chat_format, [raw])
             for number in re.findall(r"\d{4,}", raw):
                 assert number in str(result), (number, raw)
+
+    def test_an_answer_can_be_sent_back(self, chat_format: ChatFormat) -> None:
+        raws = (*RAW_ANSWERS, *self.raw_answers)
+        for raw in (*raws, *mangled(raws)):
+            result = self._parse(chat_format, [raw])
+            for request in sent_back(result):
+                prompt_of(request, chat_format, self.context)
 
     def test_golden_answers_are_parsed(self, chat_format: ChatFormat) -> None:
         for case in self.parse_goldens:

@@ -147,6 +147,28 @@ def odd_conversations() -> Iterator[ChatRequest]:
         )
 
 
+def sent_back(answer: Mapping[str, Any]) -> Iterator[ChatRequest]:
+    """Conversations of a client that goes on from an answer, as ``parse_case`` gives it."""
+    user = Message(role="user", content="Hello")
+    calls = tuple(
+        ToolCall(id=c.get("id") or f"abcdefg{k:02}", name=c["name"], arguments=c["arguments"])
+        for k, c in enumerate(answer["tool_calls"])
+    )
+    turn = Message(
+        role="assistant",
+        content=answer["content"],
+        reasoning=answer["reasoning"],
+        tool_calls=calls,
+    )
+    results = (Message(role="tool", content="42", tool_call_id=c.id, name=c.name) for c in calls)
+    turns: tuple[Message, ...] = (user, turn, *results)
+    if calls:
+        yield ChatRequest(model="m", messages=turns, tools=(WEATHER,))
+        turns += (Message(role="assistant", content="So it is."),)
+    yield ChatRequest(model="m", messages=(*turns, user), tools=(WEATHER,))
+    yield ChatRequest(model="m", messages=(*turns, *turns, user), tools=(WEATHER,))
+
+
 # -- answers -----------------------------------------------------------------------------------
 
 

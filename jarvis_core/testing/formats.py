@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import evolve
 
-from jarvis_core.chat import AnswerReader, Fold
+from jarvis_core.chat import AnswerReader, Fold, prompt_of
 from jarvis_core.errors import RequestError
 from jarvis_core.interfaces import ChatFormat
 from jarvis_core.plugins import Registry, load_plugins
@@ -28,6 +28,7 @@ from jarvis_core.structs import (
     ToolCall,
     Usage,
 )
+from jarvis_core.testing.format_samples import sent_back
 
 _FIXED_DATE = "2025-01-02"
 _ANY_TOOL = ("tool",)
@@ -66,6 +67,21 @@ def parse_case(format_name: str, case: Mapping[str, Any], chunks: Iterable[str])
         PluginError: There is no such format.
     """
     return parse_with(_registry().chat_format(format_name), case, chunks)
+
+
+def send_back(format_name: str, answer: Mapping[str, Any]) -> list[str]:
+    """The prompts of clients that go on from an answer, the way the server makes them.
+
+    Args:
+        format_name: Name of a registered format.
+        answer: What ``parse_case`` gave.
+
+    Raises:
+        RequestError: The format refuses what it has read itself.
+        PluginError: There is no such format.
+    """
+    chat_format, context = _registry().chat_format(format_name), _context(format_name, {})
+    return [prompt_of(request, chat_format, context).text for request in sent_back(answer)]
 
 
 def render_with(chat_format: ChatFormat, case: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ LAYERS = (
     {"structs"},
     {"errors"},
     {"context_length", "constraint_grammar"},
-    {"rendering", "json_scan", "json_schema", "scanning", "parsing", "grammar"},
+    {"rendering", "retelling", "json_scan", "json_schema", "scanning", "parsing", "grammar"},
     {"interfaces"},
     {"reasoning"},
     {"hookspecs"},

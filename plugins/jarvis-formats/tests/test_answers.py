@@ -24,7 +24,7 @@ from jarvis_core import (
     ToolCall,
     ToolChoice,
 )
-from jarvis_core.testing import parse_case
+from jarvis_core.testing import parse_case, send_back
 from jarvis_formats import jarvis_register_chat_formats
 
 FORMATS = {f.name: f for f in jarvis_register_chat_formats()}
@@ -108,6 +108,9 @@ MARKERS = (
     '{"name": "',
     '"arguments": ',
     "\\u12",
+    "\\ud800",
+    '{"name": "f", "arguments": {"x": "\\ud800"}}',
+    '{"name": "f", "parameters": {"x": 1e999}}',
 )
 # Anything that a model could write, with much of what means something to a parser.
 raw_texts = st.lists(
@@ -183,6 +186,25 @@ def test_nothing_is_lost_and_nothing_invented(name: str, raw: str, sizes: list[i
         assert call["arguments"] in raw or json.dumps(call["arguments"])[1:-1] in raw
         assert isinstance(json.loads(call["arguments"]), dict)
         assert call["name"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(
+    thought=st.sampled_from(["", "<think>Hm</think>", "Hm</think>", "<think>"]),
+    raw=raw_texts,
+    calls=calls_made,
+    write=st.sampled_from([w for _, w in SYNTAXES]),
+)
+@settings(max_examples=20, deadline=None)
+def test_what_was_read_can_be_sent_back(
+    name: str, thought: str, raw: str, calls: list[Call], write: Callable[[list[Call]], str]
+) -> None:
+    answer = parsed(name, [thought, raw, write(calls)])
+    for prompt in send_back(name, answer):
+        for call in answer["tool_calls"]:
+            assert call["name"] in prompt
+        for word in (answer["content"] or "").split("</think>")[-1].split():
+            assert word in prompt
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -318,6 +340,7 @@ def test_a_choice_of_no_tool_leaves_call_syntax_as_text(name: str) -> None:
         ("chatml", '<tool_call>{"name": "f", "arguments": [1]}</tool_call>'),
         ("chatml", '<tool_call>{"name": "", "arguments": {}}</tool_call>'),
         ("chatml", '<tool_call>{"name": "\\ud800", "arguments": {}}</tool_call>'),
+        ("chatml", '<tool_call>{"name": "f", "arguments": {"x": "\\ud800"}}</tool_call>'),
         ("chatml", '<tool_call>{"name": "f", "arguments": {"x": "a\nb"}}</tool_call>'),
         ("chatml", '<tool_call>{"name": "f", "arguments": {"x": NaN}}</tool_call>'),
         ("chatml", '<tool_call>{"name": "f", "arguments": {}} and</tool_call>'),

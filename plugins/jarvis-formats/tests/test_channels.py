@@ -28,7 +28,7 @@ from jarvis_core import (
     ToolCall,
     ToolChoice,
 )
-from jarvis_core.testing import parse_case
+from jarvis_core.testing import parse_case, send_back
 from jarvis_core.testing.sampling import Sampler
 from jarvis_formats import jarvis_register_chat_formats
 
@@ -220,6 +220,18 @@ def test_a_thought_of_gemma_is_told_from_its_answer(
     result = parsed("gemma4", chunked(f"<|channel>thought\n{thought}\n<channel|>{answer}", sizes))
     assert (result["reasoning"] or "").strip() == thought.strip(" \t\r\n").strip()
     assert (result["content"] or "").strip() == answer.strip()
+
+
+@pytest.mark.parametrize(("name", "write"), SYNTAXES)
+@given(raw=raw_texts, calls=calls_made)
+@settings(max_examples=80, deadline=None)
+def test_what_was_read_can_be_sent_back(
+    name: str, write: Callable[[list[Call]], str], raw: str, calls: list[Call]
+) -> None:
+    answer = parsed(name, [raw, write(calls)])
+    for prompt in send_back(name, answer):
+        for call in answer["tool_calls"]:
+            assert call["name"] in prompt
 
 
 @pytest.mark.parametrize(("name", "write"), SYNTAXES)

@@ -7,6 +7,7 @@ Source: the chat templates of Qwen/Qwen2.5-7B-Instruct and HuggingFaceTB/SmolLM2
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from attrs import frozen
 
@@ -29,6 +30,7 @@ from jarvis_core import (
 from jarvis_formats.tool_call_tags import (
     CALLS,
     call_parser,
+    calls_as_text,
     print_call,
     print_result,
     print_tools,
@@ -80,6 +82,10 @@ class ChatML:
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<|im_start|>assistant\n")
         return out.build(stop=STOP)
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """Past calls as text, as the model wrote them."""
+        return [calls_as_text(request)]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that reads ``<tool_call>`` tags where the request has tools."""

@@ -44,6 +44,7 @@ from jarvis_core import (
     may_call_tools,
     read_calls,
     spaces,
+    text_before_calls,
     text_of,
     thinking_wanted,
     tojson,
@@ -114,6 +115,10 @@ class CommandR:
         if not request.continue_final_message:
             out.scaffold(_header("CHATBOT")).scaffold("" if thinking else "".join(THINKING))
         return out.build(stop=STOP)
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """Text in a message before calls: the template prints one of both."""
+        return [text_before_calls(request)]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that tells reasoning, calls and the answer from each other."""

@@ -8,7 +8,7 @@ Source: the chat template of deepseek-ai/DeepSeek-R1-Distill-Llama-8B.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
@@ -44,6 +44,7 @@ from jarvis_core import (
     may_call_tools,
     run_of,
     spaces,
+    text_before_calls,
     text_of,
     thinking_wanted,
 )
@@ -98,6 +99,10 @@ class DeepSeekR1:
             request, opening="<think>", closing="</think>"
         )
         return out.build(stop=STOP, starts_in_reasoning=thinking)
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """Text in a message before calls: the template prints one of both."""
+        return [text_before_calls(request)]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that tells reasoning from the answer and its calls."""

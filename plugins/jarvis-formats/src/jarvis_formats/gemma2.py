@@ -6,6 +6,7 @@ Source: the chat template of google/gemma-2-2b-it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from attrs import frozen
 
@@ -21,6 +22,7 @@ from jarvis_core import (
     TextParser,
     check_template_kwargs,
     left_open,
+    system_as_user,
 )
 from jarvis_formats.plain import check_no_calls, content
 
@@ -48,6 +50,13 @@ class Gemma2:
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<start_of_turn>model\n")
         return out.build(stop=STOP)
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """The system text as the user's own, as the publisher asks for it.
+
+        Source: https://ai.google.dev/gemma/docs/core/prompt-structure, "System instructions".
+        """
+        return [system_as_user(request)]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser to which all text is content: these models were shown no tools."""

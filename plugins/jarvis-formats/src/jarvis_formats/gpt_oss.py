@@ -8,6 +8,7 @@ https://github.com/openai/harmony, docs/format.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from attrs import frozen
@@ -27,6 +28,7 @@ from jarvis_core import (
     PromptBuilder,
     RequestError,
     arguments_object,
+    call_by_call,
     check_template_kwargs,
     left_open,
     may_call_tools,
@@ -84,6 +86,10 @@ class GptOss:
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<|start|>assistant")
         return out.build(stop=STOP)
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """One call a message: the template prints no more."""
+        return [call_by_call(request)]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that tells the channels apart, and calls where the request has tools."""

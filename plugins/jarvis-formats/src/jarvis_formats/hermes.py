@@ -8,7 +8,7 @@ Source: the chat templates of NousResearch/Hermes-3-Llama-3.1-8B.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -28,6 +28,7 @@ from jarvis_core import (
     check_template_kwargs,
     developer_as_system,
     left_open,
+    text_before_calls,
     text_of,
     tojson,
 )
@@ -65,6 +66,10 @@ class Hermes:
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<|im_start|>assistant\n")
         return out.build(stop=STOP)
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """Text in a message before calls: the template prints one of both."""
+        return [text_before_calls(request)]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that reads ``<tool_call>`` tags where the request has tools."""

@@ -8,6 +8,7 @@ meta-llama/Llama-3.2-3B-Instruct.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from attrs import frozen
 
@@ -31,6 +32,7 @@ from jarvis_core import (
     Scan,
     TextParser,
     arguments_object,
+    call_by_call,
     calls_are_constrained,
     check_template_kwargs,
     json_text,
@@ -38,6 +40,7 @@ from jarvis_core import (
     may_call_tools,
     read_call,
     spaces,
+    text_before_calls,
     text_of,
     tojson,
 )
@@ -90,6 +93,10 @@ class Llama3:
         if request.add_generation_prompt and not request.continue_final_message:
             _header(out, "assistant")
         return out.build(stop=STOP)
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """One thing a message: the template takes no more."""
+        return [call_by_call(text_before_calls(request))]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that reads calls at the beginning or after their tag, where there are tools."""

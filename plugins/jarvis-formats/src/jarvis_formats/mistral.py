@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import partial
 
 from attrs import evolve, frozen
@@ -43,9 +44,11 @@ from jarvis_core import (
     read_calls,
     run_of,
     spaces,
+    system_as_user,
+    text_before_calls,
 )
 from jarvis_formats import mistral_nemo, mistral_small
-from jarvis_formats.mistral_rules import ID_LENGTH
+from jarvis_formats.mistral_rules import ID_LENGTH, short_ids
 
 FAMILY = "mistral"
 _NAME = re.compile(r"[^\s\[\]{}\"]*")
@@ -109,6 +112,11 @@ class Mistral:
             mistral_nemo.print_turns(out, request, eos=eos, space=variant.space)
         # A model that knows its own end needs no stop string, and "</s>" may be HTML in an answer.
         return out.build(stop=() if context.model.eos_token else (eos,))
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """Text before calls, short identifiers; then also the system text as the user's own."""
+        told = short_ids(text_before_calls(request))
+        return [told, system_as_user(told, last=True)]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that reads calls after ``[TOOL_CALLS]`` where the request has tools."""

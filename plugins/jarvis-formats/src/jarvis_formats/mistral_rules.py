@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
+
+from attrs import evolve
 
 from jarvis_core import ChatRequest, Message, RequestError, arguments_object, left_open, text_of
 
@@ -27,9 +30,13 @@ def check_turns(request: ChatRequest, messages: Sequence[Message], first: int) -
     if messages:
         left_open(request, len(messages) - 1)
     wanted = True
+    beside_calls = False
     for i, message in enumerate(messages[first:], first):
         if message.role == "tool" or message.tool_calls:
             continue
+        if message.role == "assistant" and beside_calls:
+            wanted = False  # the text before belongs to its calls, which are not counted
+        beside_calls = [bool(m.tool_calls) for m in messages[i : i + 2]] == [False, True]
         if (message.role == "user") is not wanted:
             raise RequestError(
                 "this model's chat template wants messages of user and assistant by turns, after "
@@ -69,6 +76,27 @@ def call_arguments(message: Message, index: int, k: int) -> Any:
     """The value of the k-th call's arguments."""
     param = f"messages[{index}].tool_calls[{k}].function.arguments"
     return arguments_object(message.tool_calls[k].arguments, param=param)
+
+
+def short_ids(request: ChatRequest) -> ChatRequest:
+    """The request with identifiers of calls that the templates take in place of others."""
+    return evolve(
+        request,
+        messages=tuple(
+            evolve(
+                message,
+                tool_calls=tuple(evolve(c, id=_short(c.id)) for c in message.tool_calls),
+                tool_call_id=message.tool_call_id and _short(message.tool_call_id),
+            )
+            for message in request.messages
+        ),
+    )
+
+
+def _short(value: str) -> str:
+    if len(value) == ID_LENGTH:
+        return value
+    return hashlib.sha256(value.encode()).hexdigest()[:ID_LENGTH]
 
 
 def call_id(value: str | None, param: str) -> str:

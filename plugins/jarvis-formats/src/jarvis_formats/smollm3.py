@@ -8,7 +8,7 @@ Source: the chat templates of HuggingFaceTB/SmolLM3-3B and unsloth/SmolLM3-3B-GG
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
@@ -32,7 +32,7 @@ from jarvis_core import (
     thinking_wanted,
 )
 from jarvis_formats.chatml import STOP
-from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call
+from jarvis_formats.tool_call_tags import CALLS, call_parser, calls_as_text, print_call
 
 FAMILY = "smollm3"
 
@@ -84,6 +84,10 @@ class SmolLM3:
             stop=STOP,
             starts_in_reasoning=continues_reasoning(request, opening="<think>", closing="</think>"),
         )
+
+    def retold(self, request: ChatRequest, context: FormatContext) -> Iterable[ChatRequest]:
+        """Past calls as text, as the model wrote them."""
+        return [calls_as_text(request)]
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that tells reasoning from the answer and its calls."""

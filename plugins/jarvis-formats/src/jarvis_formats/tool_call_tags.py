@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from jarvis_core import (
     Call,
     CallArguments,
@@ -75,6 +77,20 @@ def print_call(out: PromptBuilder, message: Message, index: int, k: int) -> None
     arguments = tojson(arguments_object(call.arguments, param=param))
     out.scaffold('<tool_call>\n{"name": "').content(call.name)
     out.scaffold('", "arguments": ').content(arguments).scaffold("}\n</tool_call>")
+
+
+def calls_as_text(request: ChatRequest) -> ChatRequest:
+    """The request with past calls as text of their messages, for templates that print none."""
+    messages = []
+    for i, message in enumerate(request.messages):
+        if message.tool_calls:
+            out = PromptBuilder().content(text_of(message, param=f"messages[{i}].content"))
+            for k in range(len(message.tool_calls)):
+                out.content("\n" if k or message.content else "")
+                print_call(out, message, i, k)
+            message = evolve(message, content=out.build().text, tool_calls=())
+        messages.append(message)
+    return evolve(request, messages=tuple(messages))
 
 
 def print_result(
