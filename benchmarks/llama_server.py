@@ -45,7 +45,7 @@ def build() -> Path:
     program = folder / "bin" / "llama-server"
     if program.exists():
         return program
-    source = _source(version) / "vendor" / "llama.cpp"
+    source = llama_cpp_source(version) / "vendor" / "llama.cpp"
     print(f"building llama-server of llama-cpp-python {version} in {folder}", file=sys.stderr)
     _run("cmake", "-S", str(source), "-B", str(folder), *FLAGS)
     _run("cmake", "--build", str(folder), "--target", "llama-server", "-j2")
@@ -63,7 +63,7 @@ def kernels(library: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _source(version: str) -> Path:
+def llama_cpp_source(version: str) -> Path:
     folder = CACHE / f"llama_cpp_python-{version}"
     if not folder.exists():
         downloads = CACHE / "sdist"

@@ -20,31 +20,50 @@ class PromptBuilder:
     """Collects segments in order; neighbours of one kind become one segment."""
 
     def __init__(self) -> None:
-        self._segments: list[tuple[SegmentKind, list[str]]] = []
+        self._pieces: list[tuple[SegmentKind, str]] = []
 
     def scaffold(self, text: str) -> PromptBuilder:
         """Add text that the format wrote: control tokens in it are tokens."""
-        return self._add(SegmentKind.SCAFFOLD, text)
+        if text:
+            self._pieces.append((_SCAFFOLD, text))
+        return self
 
     def content(self, text: str) -> PromptBuilder:
         """Add text that a user, tool or file wrote: control tokens in it stay text."""
-        return self._add(SegmentKind.CONTENT, text)
-
-    def _add(self, kind: SegmentKind, text: str) -> PromptBuilder:
         if text:
-            if self._segments and self._segments[-1][0] is kind:
-                self._segments[-1][1].append(text)
-            else:
-                self._segments.append((kind, [text]))
+            self._pieces.append((_CONTENT, text))
         return self
 
     def build(self, *, stop: Sequence[str] = (), starts_in_reasoning: bool = False) -> Prompt:
         """The prompt."""
+        segments: list[Segment] = []
+        texts: list[str] = []
+        last = None
+        for kind, text in self._pieces:
+            if kind is not last and last is not None:
+                segments.append(_segment(last, "".join(texts)))
+                texts = []
+            texts.append(text)
+            last = kind
+        if last is not None:
+            segments.append(_segment(last, "".join(texts)))
         return Prompt(
-            segments=tuple(Segment(kind=k, text="".join(parts)) for k, parts in self._segments),
+            segments=tuple(segments),
             stop=tuple(stop),
             starts_in_reasoning=starts_in_reasoning,
         )
+
+
+_SCAFFOLD, _CONTENT = SegmentKind.SCAFFOLD, SegmentKind.CONTENT
+_set_kind, _set_text = Segment.kind.__set__, Segment.text.__set__  # type: ignore[attr-defined]
+
+
+def _segment(kind: SegmentKind, text: str) -> Segment:
+    """A segment. A conversation has dozens, and ``Segment(...)`` takes three times as long."""
+    segment = Segment.__new__(Segment)
+    _set_kind(segment, kind)
+    _set_text(segment, text)
+    return segment
 
 
 @frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from attrs import evolve, frozen
@@ -18,16 +19,43 @@ _LOOPS_OVER_PARTS = re.compile(r"\bfor\s+\w+\s+in\s+[\w.\[\]'\"]*" + _CONTENT)
 
 
 @frozen(kw_only=True)
+class Knowledge:
+    """What a template knows of content that is no text.
+
+    Attributes:
+        null: It asks whether content is null.
+        parts: It loops over the parts of content.
+        strings: It asks whether content is text.
+    """
+
+    null: bool
+    parts: bool
+    strings: bool
+
+
+@lru_cache(maxsize=32)  # one for each loaded model
+def knowledge_of(template: str) -> Knowledge:
+    """What a template knows, by its text."""
+    return Knowledge(
+        null=_TESTS_NULL.search(template) is not None,
+        parts=_LOOPS_OVER_PARTS.search(template) is not None,
+        strings=_TESTS_STRING.search(template) is not None,
+    )
+
+
+@frozen(kw_only=True)
 class Shape:
     """What templates do not agree on; it takes a try to know.
 
     Attributes:
         developer: The role that is given for ``developer``.
         arguments_as_text: The arguments of calls are given as JSON text, not as objects.
+        nothing_is_null: No content is an empty text, and no tools are an empty list.
     """
 
     developer: str = "developer"
     arguments_as_text: bool = False
+    nothing_is_null: bool = False
 
 
 def shapes(request: ChatRequest) -> list[Shape]:
@@ -37,7 +65,7 @@ def shapes(request: ChatRequest) -> list[Shape]:
         tries.append(Shape(developer="system"))
     if any(m.tool_calls for m in request.messages):
         tries.append(evolve(tries[-1], arguments_as_text=True))
-    return tries
+    return [*tries, *(evolve(shape, nothing_is_null=True) for shape in tries)]
 
 
 def check_kwargs(request: ChatRequest, template: str) -> None:
@@ -50,6 +78,7 @@ def check_kwargs(request: ChatRequest, template: str) -> None:
     check_template_kwargs(request, *sorted(name for name in asked if _names(template, name)))
 
 
+@lru_cache(maxsize=256)  # a few for each loaded model
 def _names(template: str, name: str) -> bool:
     """Whether a template looks at a variable."""
     return re.search(rf"\b{re.escape(name)}\b", template) is not None
@@ -77,7 +106,7 @@ def variables(
         "messages": [
             _message(m, f"messages[{i}]", template, shape) for i, m in enumerate(request.messages)
         ],
-        "tools": [tool.spec for tool in request.tools] if request.tools else None,
+        "tools": [tool.spec for tool in request.tools] or ([] if shape.nothing_is_null else None),
         "bos_token": context.model.bos_token or "",
         "eos_token": context.model.eos_token or "",
         "add_generation_prompt": request.add_generation_prompt
@@ -87,7 +116,7 @@ def variables(
 
 def _message(message: Message, where: str, template: str, shape: Shape) -> dict[str, Any]:
     role = shape.developer if message.role == "developer" else message.role
-    wire: dict[str, Any] = {"role": role, "content": _content(message, where, template)}
+    wire: dict[str, Any] = {"role": role, "content": _content(message, where, template, shape)}
     for key, value in (
         ("name", message.name),
         ("tool_call_id", message.tool_call_id),
@@ -109,16 +138,16 @@ def _message(message: Message, where: str, template: str, shape: Shape) -> dict[
     return wire
 
 
-def _content(message: Message, where: str, template: str) -> Any:
+def _content(message: Message, where: str, template: str, shape: Shape) -> Any:
     """Text; null and parts only where the template knows what to do with them."""
     if message.content is None:
-        return None if _TESTS_NULL.search(template) else ""
+        return None if knowledge_of(template).null and not shape.nothing_is_null else ""
     text = text_of(message, param=f"{where}.content")
-    if message.role != "user" or not _LOOPS_OVER_PARTS.search(template):
+    if message.role != "user" or not knowledge_of(template).parts:
         return text
     if not isinstance(message.content, str):
         return [{"type": "text", "text": p.text} for p in message.content if type(p) is TextPart]
-    return text if _TESTS_STRING.search(template) else [{"type": "text", "text": text}]
+    return text if knowledge_of(template).strings else [{"type": "text", "text": text}]
 
 
 def leave_open(given: dict[str, Any], mark: str) -> None:

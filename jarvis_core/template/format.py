@@ -6,13 +6,16 @@ Answers are read by the markers that the template holds, see ``jarvis_core.templ
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from jarvis_core.errors import ConfigError, JarvisError, RequestError
 from jarvis_core.grammar import AnswerSyntax
 from jarvis_core.interfaces import DeltaParser
-from jarvis_core.rendering import PromptBuilder, text_of
-from jarvis_core.structs import ChatRequest, Constraint, FormatContext, Prompt
+from jarvis_core.rendering import PromptBuilder, text_of, tojson
+from jarvis_core.retelling import call_by_call, text_before_calls
+from jarvis_core.structs import ChatRequest, Constraint, FormatContext, Prompt, ToolCall
 from jarvis_core.template.conversation import Shape, check_kwargs, leave_open, shapes, variables
 from jarvis_core.template.helper import RenderError, TemplateHelper
 from jarvis_core.template.markers import markers_of
@@ -62,16 +65,18 @@ class TemplateFormat:
             )
         check_kwargs(request, template)
         lost: RenderError | None = None
-        for shape in shapes(request):
+        for told, shape in _tries(request):
             try:
-                prompt = self._render(request, context, template, shape)
+                prompt = self._render(told, context, template, shape)
             except RenderError as error:
-                lost = error
+                lost = lost or error
                 if error.kind not in ("failed", "refused"):
-                    break
+                    raise _explained(error, context) from None
             else:
-                if _developers_are_in(prompt, request):
+                if (missing := _missing(prompt, request, template)) is None:
                     return prompt
+                lost = lost or RenderError("failed", f"it does not print {missing}")
+        assert lost is not None
         raise _explained(lost, context)
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
@@ -146,10 +151,39 @@ def _up_to(cut: str, text: str, request: ChatRequest) -> str:
     return kept.removesuffix(last[len(last.rstrip()) :] if last.strip() else "")
 
 
-def _developers_are_in(prompt: Prompt, request: ChatRequest) -> bool:
-    """Whether the template printed what a developer says; many know no such role."""
-    texts = (text_of(m).strip() for m in request.messages if m.role == "developer")
-    return all(text in prompt.text for text in texts)
+def _tries(request: ChatRequest) -> Iterator[tuple[ChatRequest, Shape]]:
+    """The conversation as it came, then told in other messages, each in every shape."""
+    apart = text_before_calls(request)
+    told = [request]
+    for other in (apart, call_by_call(apart)):
+        if other not in told:
+            told.append(other)
+    return ((request, shape) for request in told for shape in shapes(request))
+
+
+def _missing(prompt: Prompt, request: ChatRequest, template: str) -> str | None:
+    """What a template left out of what many know no place for; None if it is all there."""
+    closing = (markers_of(template).reasoning or ("", "</think>"))[1]
+    printed = prompt.text
+    for message in request.messages:
+        text = text_of(message).rpartition(closing)[2].strip()
+        is_there = text in printed or tojson(text)[1:-1] in printed
+        if message.role == "developer" and not is_there:
+            return "messages of role developer"
+        if message.tool_calls and not is_there:
+            return "text beside tool calls"
+        if any(not _is_in(call, printed) for call in message.tool_calls):
+            return "tool calls"
+    return None
+
+
+def _is_in(call: ToolCall, printed: str) -> bool:
+    """Whether a call is there, by the words of its arguments, or its name if there are none.
+
+    Templates write arguments in many ways, but words are words in all of them.
+    """
+    plain = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", " ", call.arguments)
+    return all(word in printed for word in re.findall(r"[A-Za-z0-9]+", plain) or [call.name])
 
 
 _WORDS = {
@@ -162,9 +196,7 @@ _WORDS = {
 }
 
 
-def _explained(error: RenderError | None, context: FormatContext) -> JarvisError:
-    if error is None:
-        error = RenderError("failed", "it does not print messages of role developer")
+def _explained(error: RenderError, context: FormatContext) -> JarvisError:
     words = _WORDS.get(error.kind, _WORDS["failed"])
     detail = f": {error.message}" if error.message else ""
     message = f"the chat template of model {context.model.name!r} {words}{detail}"

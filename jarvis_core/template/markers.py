@@ -160,11 +160,11 @@ def _listed(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     return read_calls(text, arguments=_KEYS)
 
 
-def _listed_in_tags(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+def _listed_in_tags(closing: str, cursor: Cursor, marker: str) -> Scan[list[Call]]:
     """A JSON array of calls, and a closing tag."""
     calls = yield from _listed(cursor, marker)
     yield from spaces(cursor)
-    yield from literal(cursor, "<|/tool_call|>")
+    yield from literal(cursor, closing)
     return calls
 
 
@@ -197,10 +197,27 @@ def _fenced(cursor: Cursor, marker: str) -> Scan[list[Call]]:
         if ending == "<｜tool▁calls▁end｜>":
             return calls
         yield from literal(cursor, "function<｜tool▁sep｜>")
-        name = yield from run_of(cursor, _NAME)
+        if not (name := (yield from run_of(cursor, _NAME))):
+            raise Mismatch
         yield from literal(cursor, _FENCED[0])
         arguments = yield from json_text(cursor, opening="{")
         yield from literal(cursor, _FENCED[1])
+        calls.append(Call(name=name, arguments=arguments))
+
+
+def _separated(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """Calls in which a token stands between name and arguments."""
+    calls: list[Call] = []
+    while True:
+        yield from spaces(cursor)
+        ending = yield from literal(cursor, "<｜tool▁call▁begin｜>", "<｜tool▁calls▁end｜>")
+        if ending == "<｜tool▁calls▁end｜>":
+            return calls
+        if not (name := (yield from run_of(cursor, _NAME))):
+            raise Mismatch
+        yield from literal(cursor, "<｜tool▁sep｜>")
+        arguments = yield from json_text(cursor, opening="{")
+        yield from literal(cursor, "<｜tool▁call▁end｜>")
         calls.append(Call(name=name, arguments=arguments))
 
 
@@ -208,10 +225,24 @@ def _fenced(cursor: Cursor, marker: str) -> Scan[list[Call]]:
 
 _OBJECT = ('{"name": "', CallName(), '", "arguments": ', CallArguments(), "}")
 
+
+def _list_between(opening: str, closing: str, *needs: str) -> CallStyle:
+    """A JSON array of calls between two tags."""
+    return CallStyle(
+        needs=(opening, closing, *needs),
+        scan=partial(_listed_in_tags, closing),
+        syntax=CallSyntax(
+            before=f"{opening}[", call=_OBJECT, between=", ", after=f"]{closing}", marker=opening
+        ),
+    )
+
+
 STYLES = (
+    _list_between("<tool_calls>", "</tool_calls>", "<tool_calls>["),
+    _list_between("<TOOLCALL>", "</TOOLCALL>", "<TOOLCALL>["),
     CallStyle(
         needs=("<tool_call>", "arguments"),
-        lacks=("<function=", "<arg_key>"),
+        lacks=("<function=", "<arg_key>", "<invoke "),
         scan=_tagged,
         syntax=CallSyntax(
             call=(f"<tool_call>\n{_OBJECT[0]}", *_OBJECT[1:4], "}\n</tool_call>"),
@@ -238,6 +269,24 @@ STYLES = (
         ),
     ),
     CallStyle(
+        needs=("<｜tool▁calls▁begin｜>", "<｜tool▁sep｜>"),
+        lacks=("```json",),
+        scan=_separated,
+        syntax=CallSyntax(
+            before="<｜tool▁calls▁begin｜>",
+            call=(
+                "<｜tool▁call▁begin｜>",
+                CallName(),
+                "<｜tool▁sep｜>",
+                CallArguments(),
+                "<｜tool▁call▁end｜>",
+            ),
+            between="",
+            after="<｜tool▁calls▁end｜>",
+            marker="<｜tool▁calls▁begin｜>",
+        ),
+    ),
+    CallStyle(
         needs=("<｜tool▁calls▁begin｜>", "<｜tool▁sep｜>", "```json"),
         scan=_fenced,
         syntax=CallSyntax(
@@ -254,17 +303,7 @@ STYLES = (
             marker="<｜tool▁calls▁begin｜>",
         ),
     ),
-    CallStyle(
-        needs=("<|tool_call|>", "<|/tool_call|>"),
-        scan=_listed_in_tags,
-        syntax=CallSyntax(
-            before="<|tool_call|>[",
-            call=_OBJECT,
-            between=", ",
-            after="]<|/tool_call|>",
-            marker="<|tool_call|>",
-        ),
-    ),
+    _list_between("<|tool_call|>", "<|/tool_call|>"),
     CallStyle(
         needs=("<|tool_call|>",),
         scan=_listed,
@@ -274,6 +313,7 @@ STYLES = (
     ),
     CallStyle(
         needs=("<|python_tag|>", "parameters"),
+        lacks=("<function=",),
         scan=_bare,
         syntax=CallSyntax(
             call=('{"name": "', CallName(), '", "parameters": ', CallArguments(), "}")

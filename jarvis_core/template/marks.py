@@ -54,8 +54,7 @@ def control_tokens(texts: tuple[str, ...]) -> ControlTokens | None:
 
 def unused_characters(text: str, count: int) -> list[str]:
     """Private characters that do not occur in a text."""
-    used = set(text)
-    free = (c for c in map(chr, range(0xE000, 0xF8FF)) if c not in used)
+    free = (c for c in map(chr, range(0xE000, 0xF8FF)) if c not in text)
     return [c for c, _ in zip(free, range(count), strict=False)]
 
 

@@ -84,7 +84,7 @@ def _compiler() -> Callable[[str], Any]:
     from jinja2 import nodes
     from jinja2.ext import Extension
     from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.sandbox import SandboxedEnvironment
 
     class Generation(Extension):
         """``{% generation %}`` marks what a model wrote, for training; its body is printed."""
@@ -96,7 +96,8 @@ def _compiler() -> Callable[[str], Any]:
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
             return nodes.Scope(body, lineno=line)
 
-    environment = ImmutableSandboxedEnvironment(
+    # Some templates append to lists. What they may change came with the job, or is their own.
+    environment = SandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _tojson

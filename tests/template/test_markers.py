@@ -23,11 +23,18 @@ TURNS = (
 )
 JSON_CALL = '{{ {"name": c.function.name, "arguments": c.function.arguments} | tojson }}'
 TEMPLATES = {
+    "list in tags": TURNS.replace("%CALL%", f"<tool_calls>[{JSON_CALL}]</tool_calls>"),
+    "list in capitals": TURNS.replace("%CALL%", f"<TOOLCALL>[{JSON_CALL}]</TOOLCALL>"),
     "tags": TURNS.replace("%CALL%", f"<tool_call>\n{JSON_CALL}\n</tool_call>"),
     "named": TURNS.replace(
         "%CALL%", "[TOOL_CALLS]{{ c.function.name }}[ARGS]{{ c.function.arguments | tojson }}"
     ),
     "array": TURNS.replace("%CALL%", f"[TOOL_CALLS][{JSON_CALL}]"),
+    "separated": TURNS.replace(
+        "%CALL%",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{{ c.function.name }}<｜tool▁sep｜>"
+        "{{ c.function.arguments | tojson }}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    ),
     "fenced": TURNS.replace(
         "%CALL%",
         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ c.function.name }}"

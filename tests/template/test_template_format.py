@@ -142,6 +142,62 @@ def test_a_developer_speaks_as_system_where_the_template_would_lose_it(
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        "{% for t in tools %}{{ t }}{% endfor %}{{ messages[0].content or 'Hi' }}",
+        "{{ '' if messages[0].content is none }}{{ messages[0].content | length }} Hi",
+    ],
+)
+def test_a_template_that_fails_on_null_is_given_what_is_empty(
+    template: TemplateFormat, source: str
+) -> None:
+    assert "Hi" in render(template, source, Message(role="assistant")).text
+
+
+def test_a_template_may_append_to_a_list_of_its_own(template: TemplateFormat) -> None:
+    source = "{% set own = [] %}{% set _ = own.append(messages[0].content) %}{{ own[0] }}"
+    assert render(template, source).text == "Hi"
+
+
+CALLS = (
+    "{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}[{{ c.function.name }}]"
+    "{% endfor %}{% else %}{{ m.role[0] }}:{{ m.content }};{% endif %}{% endfor %}"
+)
+ONE_CALL = (
+    "{% for m in messages %}{% if m.tool_calls and m.tool_calls|length > 1 %}"
+    "{{ raise_exception('one call at once') }}{% endif %}{% endfor %}"
+)
+
+
+def test_what_a_template_leaves_out_beside_calls_comes_before_them(
+    template: TemplateFormat,
+) -> None:
+    calls = tuple(ToolCall(id=name, name=name, arguments="{}") for name in ("one", "two"))
+    turn = Message(role="assistant", content="Wait.", tool_calls=calls)
+    results = [Message(role="tool", content=f"was {c.id}", tool_call_id=c.id) for c in calls]
+    told = render(template, CALLS, USER, turn, *results)
+    assert told.text == "u:Hi;a:Wait.;[one][two]t:was one;t:was two;"
+    told = render(template, ONE_CALL + CALLS, USER, turn, *results)
+    assert told.text == "u:Hi;a:Wait.;[one]t:was one;[two]t:was two;"
+
+
+@pytest.mark.parametrize(
+    ("source", "lost"),
+    [
+        ("{% for m in messages %}{{ m.content }};{% endfor %}", "tool calls"),
+        (CALLS.replace("{{ m.content }}", ""), "text beside tool calls"),
+    ],
+)
+def test_a_template_that_loses_a_part_of_the_conversation_is_refused(
+    template: TemplateFormat, source: str, lost: str
+) -> None:
+    call = ToolCall(id="1", name="one", arguments="{}")
+    turn = Message(role="assistant", content="Wait.", tool_calls=(call,))
+    with pytest.raises(RequestError, match=f"does not print {lost}"):
+        render(template, source, USER, turn)
+
+
+@pytest.mark.parametrize(
     ("content", "kept", "stripped"),
     [("White", "White", "White"), (" White \n", " White \n", "White"), ("", "", "")],
 )

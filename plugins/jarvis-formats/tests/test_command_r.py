@@ -66,7 +66,7 @@ def test_neighbouring_results_share_a_turn_and_none_is_lost(render: Render) -> N
 def test_reasoning_is_shown_with_calls_and_text_beside_them_is_refused(render: Render) -> None:
     text = render("command_r", USER, calls("a", reasoning="Look <first>.")).text
     assert "<|START_THINKING|>Look <first>.<|END_THINKING|><|START_ACTION|>[" in text
-    with pytest.raises(RequestError, match="reasoning_content") as caught:
+    with pytest.raises(RequestError, match="text beside tool calls") as caught:
         render("command_r", USER, calls("a", content="Wait"))
     assert caught.value.param == "messages[1].content"
 

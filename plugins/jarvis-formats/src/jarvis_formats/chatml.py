@@ -21,12 +21,12 @@ from jarvis_core import (
     ModelInfo,
     Prompt,
     PromptBuilder,
-    RequestError,
     check_template_kwargs,
     developer_as_system,
     left_open,
     text_of,
 )
+from jarvis_formats.refusals import check_no_calls, unknown_role
 from jarvis_formats.tool_call_tags import (
     CALLS,
     call_parser,
@@ -156,23 +156,22 @@ TOOLS_TAIL = (
 
 def _turns_with_tools(out: PromptBuilder, request: ChatRequest, variant: Variant) -> None:
     messages = developer_as_system(request.messages)
-    _system_turn(out, request, messages, variant)
+    system_turn(out, request, messages, variant)
     for i, message in enumerate(messages):
         is_open = left_open(request, i)
         if message.role == "tool":
             print_result(out, messages, i, opening="<|im_start|>user", closing="<|im_end|>\n")
         elif message.role not in ("system", "user", "assistant"):
-            raise RequestError(
-                f"this model has no role {message.role!r}", param=f"messages[{i}].role"
-            )
+            raise unknown_role(message, i)
         elif i or message.role != "system":
             _turn(out, message, i)
             out.scaffold("" if is_open else "<|im_end|>\n")
 
 
-def _system_turn(
+def system_turn(
     out: PromptBuilder, request: ChatRequest, messages: tuple[Message, ...], variant: Variant
 ) -> None:
+    """The system text and the tools; nothing where there is neither."""
     given = bool(messages) and messages[0].role == "system"
     if not (given or len(request.tools) or variant.default_system):
         return
@@ -207,11 +206,10 @@ def _turns_by_role(out: PromptBuilder, request: ChatRequest, variant: Variant) -
     if request.messages and request.messages[0].role != "system":
         out.scaffold(f"<|im_start|>system\n{variant.default_system}<|im_end|>\n")
     for i, message in enumerate(request.messages):
-        if message.tool_calls:
-            raise RequestError(
-                "this model's chat template cannot print tool calls: say in words what was called",
-                param=f"messages[{i}].tool_calls",
-            )
+        check_no_calls(message, i)
         text = text_of(message, param=f"messages[{i}].content")
-        out.scaffold("<|im_start|>").content(message.role).scaffold("\n").content(text)
+        if message.role in ("system", "user", "assistant", "tool"):
+            out.scaffold(f"<|im_start|>{message.role}\n").content(text)
+        else:
+            out.scaffold("<|im_start|>").content(message.role).scaffold("\n").content(text)
         out.scaffold("" if left_open(request, i) else "<|im_end|>\n")

@@ -31,7 +31,6 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     ReasoningParser,
-    RequestError,
     Scan,
     TextParser,
     arguments_object,
@@ -57,6 +56,7 @@ from jarvis_formats.command_r_preamble import (
     SYSTEM,
     TOOL_USE,
 )
+from jarvis_formats.refusals import check_no_text, unknown_role
 
 FAMILY = "command_r"
 END_OF_TURN = "<|END_OF_TURN_TOKEN|>"
@@ -300,9 +300,7 @@ def _turn(
     elif message.role == "tool":
         _result(out, messages, index, text)
     elif message.role != "assistant":
-        raise RequestError(
-            f"this model has no role {message.role!r}", param=f"messages[{index}].role"
-        )
+        raise unknown_role(message, index)
     elif message.tool_calls:
         _action(out, message, index, calls, text)
     else:
@@ -311,12 +309,7 @@ def _turn(
 
 
 def _action(out: PromptBuilder, message: Message, index: int, calls: int, text: str) -> None:
-    if text.strip():
-        raise RequestError(
-            "this model's chat template cannot print text beside tool calls: leave the text out, "
-            "or send it as reasoning_content",
-            param=f"messages[{index}].content",
-        )
+    check_no_text(message, index)
     out.scaffold(_header("CHATBOT") + THINKING[0]).content(message.reasoning or "")
     out.scaffold(THINKING[1] + ACTION[0] + "[\n")
     for k, call in enumerate(message.tool_calls):

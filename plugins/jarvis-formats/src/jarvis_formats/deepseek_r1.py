@@ -48,6 +48,7 @@ from jarvis_core import (
     text_of,
     thinking_wanted,
 )
+from jarvis_formats.refusals import check_no_text, unknown_role
 
 FAMILY = "deepseek_r1"
 EOS = "<｜end▁of▁sentence｜>"
@@ -191,9 +192,7 @@ class _Turns:
         elif message.role == "tool":
             self._add_result(text)
         elif message.role != "assistant":
-            raise RequestError(
-                f"this model has no role {message.role!r}", param=f"messages[{index}].role"
-            )
+            raise unknown_role(message, index)
         elif message.tool_calls:
             self._add_calls(message, index, text)
         else:
@@ -223,12 +222,7 @@ class _Turns:
         self._out.scaffold("<｜tool▁output▁end｜>")
 
     def _add_calls(self, message: Message, index: int, text: str) -> None:
-        if text.strip():
-            raise RequestError(
-                "this model's chat template cannot print text beside tool calls: leave the text "
-                "out",
-                param=f"messages[{index}].content",
-            )
+        check_no_text(message, index)
         self._behind_result = False
         for k, call in enumerate(message.tool_calls):
             param = f"messages[{index}].tool_calls[{k}].function.arguments"

@@ -24,7 +24,8 @@ from jarvis_core import (
     left_open,
     system_as_user,
 )
-from jarvis_formats.plain import check_no_calls, content
+from jarvis_formats.plain import content
+from jarvis_formats.refusals import check_no_calls
 
 FAMILY = "gemma2"
 STOP = ("<end_of_turn>", "<start_of_turn>", "<eos>")
@@ -44,8 +45,11 @@ class Gemma2:
         out = PromptBuilder().scaffold(context.model.bos_token or "<bos>")
         for i, message in enumerate(request.messages):
             role = "model" if message.role == "assistant" else message.role
-            out.scaffold("<start_of_turn>").content(role)
-            out.scaffold("\n").content(content(message, i).strip())
+            if role in ("user", "model"):
+                out.scaffold(f"<start_of_turn>{role}\n")
+            else:
+                out.scaffold("<start_of_turn>").content(role).scaffold("\n")
+            out.content(content(message, i).strip())
             out.scaffold("" if left_open(request, i) else "<end_of_turn>\n")
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<start_of_turn>model\n")

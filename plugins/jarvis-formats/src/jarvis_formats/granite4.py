@@ -21,13 +21,13 @@ from jarvis_core import (
     ModelInfo,
     Prompt,
     PromptBuilder,
-    RequestError,
     check_template_kwargs,
     developer_as_system,
     left_open,
     text_of,
     tojson,
 )
+from jarvis_formats.refusals import unknown_role
 from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call, print_result, print_tools
 
 FAMILY = "granite4"
@@ -52,9 +52,7 @@ class Granite4:
             if message.role == "tool":
                 print_result(out, messages, i, opening=_header("user"), closing="<|end_of_text|>\n")
             elif message.role not in ("system", "user", "assistant"):
-                raise RequestError(
-                    f"this model has no role {message.role!r}", param=f"messages[{i}].role"
-                )
+                raise unknown_role(message, i)
             elif i or message.role != "system":
                 _turn(out, message, i)
                 out.scaffold("" if is_open else "<|end_of_text|>\n")

@@ -32,6 +32,7 @@ from jarvis_core import (
     text_of,
     tojson,
 )
+from jarvis_formats.refusals import check_no_text, unknown_role
 from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call
 
 FAMILY = "hermes"
@@ -60,9 +61,7 @@ class Hermes:
                 _turn(out, message, i)
                 out.scaffold("" if is_open else "<|im_end|>\n")
             else:
-                raise RequestError(
-                    f"this model has no role {message.role!r}", param=f"messages[{i}].role"
-                )
+                raise unknown_role(message, i)
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<|im_start|>assistant\n")
         return out.build(stop=STOP)
@@ -139,11 +138,7 @@ def _turn(out: PromptBuilder, message: Message, index: int) -> None:
     if not message.tool_calls:
         out.content(text)
         return
-    if text.strip():
-        raise RequestError(
-            "this model's chat template cannot print text beside tool calls: leave the text out",
-            param=f"messages[{index}].content",
-        )
+    check_no_text(message, index)
     for k in range(len(message.tool_calls)):
         out.scaffold("\n" if k else "")
         print_call(out, message, index, k)

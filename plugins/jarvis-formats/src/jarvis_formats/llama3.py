@@ -44,10 +44,12 @@ from jarvis_core import (
     text_of,
     tojson,
 )
+from jarvis_formats.refusals import check_no_text
 
 FAMILY = "llama3"
 CALL_KEYS = frozenset({"name", "parameters", "arguments", "id", "type"})
 CALLS = CallSyntax(call=('{"name": "', CallName(), '", "parameters": ', CallArguments(), "}"))
+KNOWN_ROLES = ("system", "user", "assistant", "ipython")
 NOT_SUPPORTED = ("builtin_tools", "custom_tools")
 STOP = ("<|eot_id|>", "<|eom_id|>", "<|start_header_id|>", "<|end_of_text|>")
 
@@ -169,7 +171,10 @@ TOOLS_IN_USER = (
 
 
 def _header(out: PromptBuilder, role: str) -> None:
-    out.scaffold("<|start_header_id|>").content(role).scaffold("<|end_header_id|>\n\n")
+    if role in KNOWN_ROLES:
+        out.scaffold(f"<|start_header_id|>{role}<|end_header_id|>\n\n")
+    else:
+        out.scaffold("<|start_header_id|>").content(role).scaffold("<|end_header_id|>\n\n")
 
 
 def _text(message: Message, index: int) -> str:
@@ -262,11 +267,7 @@ def _call(out: PromptBuilder, message: Message, index: int) -> None:
             "result in turn",
             param=f"messages[{index}].tool_calls",
         )
-    if _text(message, index):
-        raise RequestError(
-            "this model's chat template cannot print text beside a tool call: leave the text out",
-            param=f"messages[{index}].content",
-        )
+    check_no_text(message, index)
     call = message.tool_calls[0]
     param = f"messages[{index}].tool_calls[0].function.arguments"
     arguments = tojson(arguments_object(call.arguments, param=param))

@@ -18,12 +18,11 @@ from jarvis_core import (
 from jarvis_formats.mistral_rules import (
     call_arguments,
     call_id,
-    check_no_text,
     check_turns,
     content,
     system_text,
-    unknown_role,
 )
+from jarvis_formats.refusals import check_no_text, unknown_role
 
 
 def print_turns(out: PromptBuilder, request: ChatRequest, *, eos: str, space: str) -> None:

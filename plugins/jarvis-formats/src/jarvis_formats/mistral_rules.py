@@ -51,25 +51,9 @@ def check_turns(request: ChatRequest, messages: Sequence[Message], first: int) -
         )
 
 
-def unknown_role(message: Message, index: int) -> RequestError:
-    """The error for a role that the templates do not print."""
-    return RequestError(
-        f"this model has no place for role {message.role!r} here", param=f"messages[{index}].role"
-    )
-
-
 def content(message: Message, index: int, *, separator: str = "\n") -> str:
     """A message's text."""
     return text_of(message, param=f"messages[{index}].content", separator=separator)
-
-
-def check_no_text(message: Message, index: int) -> None:
-    """Refuse text beside tool calls, which the templates would lose."""
-    if content(message, index).strip():
-        raise RequestError(
-            "this model's chat template cannot print text beside tool calls: leave the text out",
-            param=f"messages[{index}].content",
-        )
 
 
 def call_arguments(message: Message, index: int, k: int) -> Any:

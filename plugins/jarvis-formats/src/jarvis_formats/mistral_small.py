@@ -15,12 +15,11 @@ from jarvis_core import (
 from jarvis_formats.mistral_rules import (
     call_arguments,
     call_id,
-    check_no_text,
     check_turns,
     content,
     system_text,
-    unknown_role,
 )
+from jarvis_formats.refusals import check_no_text, unknown_role
 
 DEFAULT_SYSTEM = (
     "You are Mistral Small 3, a Large Language Model (LLM) created by Mistral AI, a "

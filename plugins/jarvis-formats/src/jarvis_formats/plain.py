@@ -10,6 +10,7 @@ from jarvis_core import (
     developer_as_system,
     text_of,
 )
+from jarvis_formats.refusals import check_no_calls, unknown_role
 
 
 def plain_messages(request: ChatRequest) -> tuple[Message, ...]:
@@ -21,20 +22,9 @@ def plain_messages(request: ChatRequest) -> tuple[Message, ...]:
     messages = developer_as_system(request.messages)
     for i, message in enumerate(messages):
         if message.role not in ("system", "user", "assistant"):
-            raise RequestError(
-                f"this model has no role {message.role!r}", param=f"messages[{i}].role"
-            )
+            raise unknown_role(message, i)
         check_no_calls(message, i)
     return messages
-
-
-def check_no_calls(message: Message, index: int) -> None:
-    """Refuse a message that holds tool calls."""
-    if message.tool_calls:
-        raise RequestError(
-            "this model's chat template cannot print tool calls: say in words what was called",
-            param=f"messages[{index}].tool_calls",
-        )
 
 
 def content(message: Message, index: int) -> str:

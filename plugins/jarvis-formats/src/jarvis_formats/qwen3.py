@@ -22,7 +22,6 @@ from jarvis_core import (
     Prompt,
     PromptBuilder,
     ReasoningParser,
-    RequestError,
     check_template_kwargs,
     continues_reasoning,
     developer_as_system,
@@ -30,8 +29,9 @@ from jarvis_core import (
     text_of,
     thinking_wanted,
 )
-from jarvis_formats.chatml import STOP, TOOLS_HEAD, TOOLS_TAIL
-from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call, print_result, print_tools
+from jarvis_formats.chatml import PLAIN, STOP, system_turn
+from jarvis_formats.refusals import unknown_role
+from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call, print_result
 
 FAMILY = "qwen3"
 
@@ -49,15 +49,13 @@ class Qwen3:
         messages = developer_as_system(request.messages)
         question = _last_question(messages)
         out = PromptBuilder()
-        _system_turn(out, request, messages)
+        system_turn(out, request, messages, PLAIN)
         for i, message in enumerate(messages):
             is_open = left_open(request, i)
             if message.role == "tool":
                 print_result(out, messages, i, opening="<|im_start|>user", closing="<|im_end|>\n")
             elif message.role not in ("system", "user", "assistant"):
-                raise RequestError(
-                    f"this model has no role {message.role!r}", param=f"messages[{i}].role"
-                )
+                raise unknown_role(message, i)
             elif i or message.role != "system":
                 _turn(out, messages, i, with_reasoning=i > question)
                 out.scaffold("" if is_open else "<|im_end|>\n")
@@ -119,20 +117,6 @@ def _last_question(messages: tuple[Message, ...]) -> int:
             if not (text.startswith("<tool_response>") and text.endswith("</tool_response>")):
                 return i
     return len(messages) - 1
-
-
-def _system_turn(out: PromptBuilder, request: ChatRequest, messages: tuple[Message, ...]) -> None:
-    given = bool(messages) and messages[0].role == "system"
-    if not (given or len(request.tools)):
-        return
-    out.scaffold("<|im_start|>system\n")
-    if given:
-        out.content(text_of(messages[0], param="messages[0].content"))
-    if len(request.tools):
-        out.scaffold("\n\n" if given else "").scaffold(TOOLS_HEAD)
-        print_tools(out, request)
-        out.scaffold(TOOLS_TAIL)
-    out.scaffold("<|im_end|>\n")
 
 
 def _turn(

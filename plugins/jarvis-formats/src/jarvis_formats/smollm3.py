@@ -32,6 +32,7 @@ from jarvis_core import (
     thinking_wanted,
 )
 from jarvis_formats.chatml import STOP
+from jarvis_formats.refusals import check_no_calls, unknown_role
 from jarvis_formats.tool_call_tags import CALLS, call_parser, calls_as_text, print_call
 
 FAMILY = "smollm3"
@@ -228,14 +229,9 @@ def _turn(
         out.scaffold("<|im_start|>user\n").content(text)
         return
     if message.role != "assistant":
-        raise RequestError(
-            f"this model has no role {message.role!r}", param=f"messages[{index}].role"
-        )
-    if message.tool_calls and not variant.complete:
-        raise RequestError(
-            "this model's chat template cannot print tool calls: say in words what was called",
-            param=f"messages[{index}].tool_calls",
-        )
+        raise unknown_role(message, index)
+    if not variant.complete:
+        check_no_calls(message, index)
     _header(out, thinking=thinking)
     out.content(text.lstrip("\n"))
     for k in range(len(message.tool_calls)):
