@@ -42,7 +42,7 @@ from jarvis_core.json_scan import JsonScanner
 from jarvis_core.json_schema import arguments_schema, bounded, compact
 from jarvis_core.parsing import Call, may_call_tools
 from jarvis_core.scanning import Cursor, Mismatch, Scan, literal, peek, run_of
-from jarvis_core.structs import ChatRequest, Constraint, ModelInfo, Tool, ToolCallDelta
+from jarvis_core.structs import ChatRequest, Constraint, ModelInfo, Tool, ToolCall, ToolCallDelta
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]*")
 _NAMED_TOKEN = re.compile(r"<[^<>\s\[\]]+>")  # the only ones that a grammar can name without an id
@@ -208,6 +208,15 @@ class CallSyntax:
     def _opening(self) -> str:
         """The text that every answer with calls begins them with."""
         return self.before + str(self.call[0])
+
+    def written(self, calls: Sequence[ToolCall]) -> str:
+        """Calls as the model writes them."""
+        texts = []
+        for call in calls:
+            values = {CallName: call.name, CallArguments: call.arguments or "{}"}
+            pieces = (p if isinstance(p, str) else values.get(type(p), "") for p in self.call)
+            texts.append("".join(pieces))
+        return self.before + (self.between or "\n").join(texts) + self.after
 
     def forced(self, request: ChatRequest, model: ModelInfo) -> Constraint:
         """The constraint of an answer that is a call, or several where the request allows it."""

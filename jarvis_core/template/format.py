@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from attrs import evolve
+
 from jarvis_core.errors import ConfigError, JarvisError, RequestError
 from jarvis_core.grammar import AnswerSyntax
 from jarvis_core.interfaces import DeltaParser
@@ -65,7 +67,7 @@ class TemplateFormat:
             )
         check_kwargs(request, template)
         lost: RenderError | None = None
-        for told, shape in _tries(request):
+        for told, shape in _tries(request, template):
             try:
                 prompt = self._render(told, context, template, shape)
             except RenderError as error:
@@ -151,14 +153,29 @@ def _up_to(cut: str, text: str, request: ChatRequest) -> str:
     return kept.removesuffix(last[len(last.rstrip()) :] if last.strip() else "")
 
 
-def _tries(request: ChatRequest) -> Iterator[tuple[ChatRequest, Shape]]:
+def _tries(request: ChatRequest, template: str) -> Iterator[tuple[ChatRequest, Shape]]:
     """The conversation as it came, then told in other messages, each in every shape."""
     apart = text_before_calls(request)
     told = [request]
-    for other in (apart, call_by_call(apart)):
+    for other in (apart, call_by_call(apart), _calls_as_text(request, template)):
         if other not in told:
             told.append(other)
     return ((request, shape) for request in told for shape in shapes(request))
+
+
+def _calls_as_text(request: ChatRequest, template: str) -> ChatRequest:
+    """The request with past calls as the text that the model wrote, if it is known how it does."""
+    style = markers_of(template).calls
+    if style is None:
+        return request
+    messages = []
+    for message in request.messages:
+        if message.tool_calls:
+            calls = style.syntax.written(message.tool_calls)
+            text = "\n".join(filter(None, (text_of(message), calls)))
+            message = evolve(message, content=text, tool_calls=())
+        messages.append(message)
+    return evolve(request, messages=tuple(messages))
 
 
 def _missing(prompt: Prompt, request: ChatRequest, template: str) -> str | None:

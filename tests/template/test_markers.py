@@ -92,6 +92,14 @@ class TestListed(OfTemplate):
     model = model("listed")
 
 
+class TestSeparated(OfTemplate):
+    model = model("separated")
+
+
+class TestListInCapitals(OfTemplate):
+    model = model("list in capitals")
+
+
 class TestBare(OfTemplate):
     model = model("bare")
 
@@ -109,6 +117,9 @@ ANSWERS = {
     "array": 'A [TOOL_CALLS] [{"name": "now", "arguments": {}}]',
     "listed": 'A <|tool_call|> [{"name": "now", "arguments": {}}]',
     "bare": ' {"name": "now", "parameters": {}}',
+    "list in tags": 'A\n<tool_calls>[{"name": "now", "arguments": {}}]</tool_calls>',
+    "separated": "A <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}"
+    "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
 }
 
 

@@ -181,6 +181,17 @@ def test_what_a_template_leaves_out_beside_calls_comes_before_them(
     assert told.text == "u:Hi;a:Wait.;[one]t:was one;[two]t:was two;"
 
 
+def test_calls_that_a_template_never_prints_are_told_as_the_model_writes_them(
+    template: TemplateFormat,
+) -> None:
+    source = "{# <tool_call> arguments #}{% for m in messages %}{{ m.content }};{% endfor %}"
+    call = ToolCall(id="1", name="one", arguments='{"x": 1}')
+    turn = Message(role="assistant", content="Wait.", tool_calls=(call, call))
+    written = '<tool_call>\n{"name": "one", "arguments": {"x": 1}}\n</tool_call>'
+    told = render(template, source, USER, turn)
+    assert told.text == f"Hi;Wait.\n{written}\n{written};"
+
+
 @pytest.mark.parametrize(
     ("source", "lost"),
     [

@@ -69,6 +69,7 @@ class ChatML:
 
     name: str
     variant: Variant | None = None
+    aliases: tuple[str, ...] = ()
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
@@ -104,8 +105,8 @@ class ChatML:
 
 FORMATS = (
     ChatML(name=FAMILY),
-    ChatML(name="chatml-qwen2.5", variant=QWEN25),
-    ChatML(name="chatml-smollm2", variant=SMOLLM2),
+    ChatML(name="chatml-qwen2.5", variant=QWEN25, aliases=("qwen2.5",)),
+    ChatML(name="chatml-smollm2", variant=SMOLLM2, aliases=("smollm2",)),
 )
 
 
