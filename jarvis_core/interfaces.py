@@ -193,6 +193,10 @@ class ChatFormat(Protocol):
     conversation that ``render`` refuses in other ways, the best first: the core renders the first
     one that it does not refuse. ``text_before_calls`` and ``call_by_call`` of the core make such.
 
+    It may have a method ``media(model: ModelInfo) -> Collection[str]``: the kinds of ``MediaPart``
+    that it has a place for in the prompts of that model. Without it there are none, and requests
+    that hold some are refused before ``render``.
+
     Attributes:
         name: As operators write it in ``JARVIS_MODEL_CHAT_FORMAT``.
     """

@@ -115,6 +115,12 @@ class Registry:
             if name is None or impl.plugin_name == CORE:
                 continue
             if name in self.chat_formats:
+                if lacking := self._media_lacking(name, model):
+                    return Detection(
+                        name="template",
+                        reason=f"its own chat template has a place for {lacking}, which format "
+                        f"{name!r} has not",
+                    )
                 named = _detect(impl, evolve(model, chat_template=None)) == name
                 by = "name and special tokens" if named else "chat template"
                 return Detection(
@@ -123,6 +129,11 @@ class Registry:
             _log.warning("plugin %s detected the unknown format %r", impl.plugin_name, name)
         has = "prints its own chat template" if model.chat_template else "has no chat template"
         return Detection(name="template", reason=f"no plugin knows the model, which {has}")
+
+    def _media_lacking(self, name: str, model: ModelInfo) -> str:
+        """What the model's own template has a place for, and the format of that name has not."""
+        own = media_of(self.chat_formats["template"], model)
+        return ", ".join(sorted(own - media_of(self.chat_formats[name], model)))
 
 
 def _detect(impl: pluggy.HookImpl, model: ModelInfo) -> Any:
@@ -146,6 +157,12 @@ class Detection:
 
     name: str
     reason: str
+
+
+def media_of(chat_format: ChatFormat, model: ModelInfo) -> frozenset[str]:
+    """Kinds of parts that a model understands and that a chat format has a place for."""
+    kinds = getattr(chat_format, "media", None)
+    return model.capabilities.media & frozenset(() if kinds is None else kinds(model))
 
 
 def _letters(name: str) -> str:

@@ -13,14 +13,22 @@ from typing import Any
 from attrs import evolve, frozen
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
-from jarvis_core.structs import ChatRequest, Message, Prompt, Segment, SegmentKind, TextPart
+from jarvis_core.structs import (
+    ChatRequest,
+    MediaPart,
+    Message,
+    Prompt,
+    Segment,
+    SegmentKind,
+    TextPart,
+)
 
 
 class PromptBuilder:
     """Collects segments in order; neighbours of one kind become one segment."""
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[SegmentKind, str]] = []
+        self._pieces: list[tuple[SegmentKind, str | MediaPart]] = []
 
     def scaffold(self, text: str) -> PromptBuilder:
         """Add text that the format wrote: control tokens in it are tokens."""
@@ -34,18 +42,27 @@ class PromptBuilder:
             self._pieces.append((_CONTENT, text))
         return self
 
+    def media(self, part: MediaPart) -> PromptBuilder:
+        """Add a part that is not text, in place of the text that stands for it in the template."""
+        self._pieces.append((SegmentKind.MEDIA, part))
+        return self
+
     def build(self, *, stop: Sequence[str] = (), starts_in_reasoning: bool = False) -> Prompt:
         """The prompt."""
         segments: list[Segment] = []
         texts: list[str] = []
-        last = None
-        for kind, text in self._pieces:
-            if kind is not last and last is not None:
-                segments.append(_segment(last, "".join(texts)))
-                texts = []
-            texts.append(text)
-            last = kind
-        if last is not None:
+        last = _SCAFFOLD
+        for kind, piece in self._pieces:
+            if kind is not last:
+                if texts:
+                    segments.append(_segment(last, "".join(texts)))
+                    texts = []
+                last = kind
+            if isinstance(piece, str):
+                texts.append(piece)
+            else:
+                segments.append(Segment(kind=kind, media=piece))
+        if texts:
             segments.append(_segment(last, "".join(texts)))
         return Prompt(
             segments=tuple(segments),
@@ -56,6 +73,7 @@ class PromptBuilder:
 
 _SCAFFOLD, _CONTENT = SegmentKind.SCAFFOLD, SegmentKind.CONTENT
 _set_kind, _set_text = Segment.kind.__set__, Segment.text.__set__  # type: ignore[attr-defined]
+_set_media = Segment.media.__set__  # type: ignore[union-attr]
 
 
 def _segment(kind: SegmentKind, text: str) -> Segment:
@@ -63,6 +81,7 @@ def _segment(kind: SegmentKind, text: str) -> Segment:
     segment = Segment.__new__(Segment)
     _set_kind(segment, kind)
     _set_text(segment, text)
+    _set_media(segment, None)
     return segment
 
 

@@ -34,11 +34,13 @@ class MediaPart:
 
     Attributes:
         kind: What it is: ``image``, ``audio``, ``video`` or ``file``.
-        url: A ``data:`` URL, or an address where the operator allows fetching.
+        url: A ``data:`` URL.
+        param: Its place in the client's request, for errors.
     """
 
     kind: str
     url: str
+    param: str | None = field(default=None, eq=False)
 
 
 Part = TextPart | MediaPart
@@ -281,12 +283,15 @@ class Segment:
 
     Attributes:
         kind: ``scaffold``: written by the format, control tokens are tokens. ``content``: written
-            by a user, tool or file, ``<|im_start|>`` stays text. ``media``: ``text`` is its URL.
-        text: The text.
+            by a user, tool or file, ``<|im_start|>`` stays text. ``media``: a part that is not
+            text, at this place and in place of the text that stands for it.
+        text: The text; empty for media.
+        media: The part, for media.
     """
 
     kind: SegmentKind
-    text: str
+    text: str = ""
+    media: MediaPart | None = None
 
 
 @frozen(kw_only=True)
@@ -312,7 +317,12 @@ class Prompt:
     @property
     def text(self) -> str:
         """The rendered prompt as one string; media are left out."""
-        return "".join(s.text for s in self.segments if s.kind is not SegmentKind.MEDIA)
+        return "".join(s.text for s in self.segments)
+
+    @property
+    def media(self) -> tuple[MediaPart, ...]:
+        """The parts that are not text, in order."""
+        return tuple(s.media for s in self.segments if s.media is not None)
 
 
 @frozen(kw_only=True)
@@ -552,7 +562,8 @@ class Capabilities:
             inside its ``extra``, and ``n``, ``logprobs``, ``prompt_logprobs``, ``priority``,
             ``cache_salt``; ``dimensions`` where vectors of ``embed`` may be cut to fewer.
         constraints: Kinds of ``Constraint`` enforced.
-        media: Kinds of ``MediaPart`` understood.
+        media: Kinds of ``MediaPart`` understood; the core leaves out those for which the model's
+            chat format has no place.
     """
 
     tasks: frozenset[str] = frozenset({"generate"})
@@ -600,6 +611,8 @@ class ModelInfo:
         eos_token: Text of the end-of-sequence token.
         control_tokens: Texts that its tokenizer takes for control tokens.
         control_token_ids: Their ids, in the same order; empty where they are not known.
+        placeholders: Text that stands for a part that is not text in the prompts of its own chat
+            template, by kind: ``{"image": "<image>"}``. Holds a control token.
         vocab_size: Token ids are below this.
         adapters: Names of the LoRA adapters that a request may choose.
         memory_bytes: Bytes that the loaded model occupies, as far as the engine knows.
@@ -619,6 +632,7 @@ class ModelInfo:
     eos_token: str | None = None
     control_tokens: tuple[str, ...] = ()
     control_token_ids: tuple[int, ...] = ()
+    placeholders: Mapping[str, str] = field(factory=dict)
     vocab_size: int = 0
     adapters: tuple[str, ...] = ()
     memory_bytes: int | None = None

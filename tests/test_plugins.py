@@ -11,8 +11,8 @@ import pytest
 from attrs import evolve
 
 from jarvis_core.errors import PluginError
-from jarvis_core.plugins import Registry, load_plugins
-from jarvis_core.structs import ModelInfo
+from jarvis_core.plugins import Registry, load_plugins, media_of
+from jarvis_core.structs import Capabilities, ModelInfo
 
 ENGINE = """
 import attrs
@@ -221,3 +221,33 @@ def test_detection_says_by_what_a_plugin_knows_the_model(plugins: Plugins) -> No
     plugins.add("a", FORMAT.format(name="mine", detect=detect))
     assert why(name="other", chat_template="x").endswith("knows the model by its chat template")
     assert why(name="tiny").endswith("knows the model by its name and special tokens")
+
+
+def test_a_format_without_a_place_for_what_the_model_takes_gives_way_to_the_template(
+    plugins: Plugins,
+) -> None:
+    sees = evolve(
+        MODEL,
+        chat_template="{% if part.type == 'image' %}<image>{% endif %}",
+        placeholders={"image": "<image>"},
+        capabilities=Capabilities(media=frozenset({"image"})),
+    )
+    blind = FORMAT.format(name="blind", detect="return 'blind'")
+    plugins.add("a", blind)
+    found = plugins.load().detect_chat_format(sees)
+    assert found.name == "template"
+    assert "a place for image, which format 'blind' has not" in found.reason
+    assert plugins.load().detect_chat_format(evolve(sees, chat_template="x")).name == "blind"
+    assert plugins.load().detect_chat_format(evolve(sees, placeholders={})).name == "blind"
+    assert media_of(plugins.load().chat_format("blind"), sees) == set()
+
+
+def test_a_format_with_a_place_for_what_the_model_takes_is_kept(plugins: Plugins) -> None:
+    sees = evolve(MODEL, capabilities=Capabilities(media=frozenset({"image"})))
+    method = 'name = "seeing"\n    def media(self, model):\n        return ("image", "audio")'
+    source = FORMAT.format(name="seeing", detect="return 'seeing'")
+    plugins.add("a", source.replace('name = "seeing"', method))
+    registry = plugins.load()
+    assert registry.detect_chat_format(sees).name == "seeing"
+    assert media_of(registry.chat_format("seeing"), sees) == {"image"}
+    assert media_of(registry.chat_format("seeing"), MODEL) == set()

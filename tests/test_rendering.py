@@ -11,7 +11,6 @@ from jarvis_core import (
     Control,
     MediaPart,
     Message,
-    Prompt,
     PromptBuilder,
     RequestError,
     Segment,
@@ -29,6 +28,7 @@ from jarvis_core import (
 )
 
 TOKENS = ("<s>", "<sep>", "<sep>x")
+PICTURE = MediaPart(kind="image", url="data:")
 
 
 def test_neighbours_of_one_kind_become_one_segment() -> None:
@@ -56,9 +56,17 @@ def test_without_control_tokens_all_text_is_one_run() -> None:
 
 
 def test_media_have_no_run() -> None:
-    media = Segment(kind=SegmentKind.MEDIA, text="data:")
+    prompt = PromptBuilder().scaffold("a").media(PICTURE).scaffold("b").build()
     with pytest.raises(ValueError, match="media"):
-        list(prompt_runs(Prompt(segments=(media,)), TOKENS))
+        list(prompt_runs(prompt, TOKENS))
+
+
+def test_media_keep_their_place_among_the_text() -> None:
+    prompt = PromptBuilder().scaffold("a").media(PICTURE).media(PICTURE).scaffold("b").build()
+    kinds = [segment.kind.value for segment in prompt.segments]
+    assert kinds == ["scaffold", "media", "media", "scaffold"]
+    assert prompt.media == (PICTURE, PICTURE)
+    assert prompt.text == "ab"
 
 
 @given(pieces=st.lists(st.tuples(st.booleans(), st.text(st.sampled_from("<s>epx ")))))
@@ -85,7 +93,7 @@ def test_parts_are_joined_and_nothing_is_the_empty_text() -> None:
 
 
 def test_a_part_that_is_no_text_is_refused_by_place() -> None:
-    picture = Message(role="user", content=(MediaPart(kind="image", url="data:"),))
+    picture = Message(role="user", content=(PICTURE,))
     with pytest.raises(RequestError, match="not image") as caught:
         text_of(picture, param="messages[3].content")
     assert caught.value.param == "messages[3].content"

@@ -30,7 +30,7 @@ from jarvis_core.host.protocol import (
     pack_delta,
 )
 from jarvis_core.host.weights import locate
-from jarvis_core.plugins import Detection, Registry, load_plugins
+from jarvis_core.plugins import Detection, Registry, load_plugins, media_of
 from jarvis_core.settings import structure_settings
 from jarvis_core.structs import Delta, ModelInfo, ModelSpec
 from jarvis_core.template.source import read_template
@@ -152,15 +152,16 @@ class EngineSide:
         if template is not None:
             info = evolve(info, chat_template=template)
         found = _choose_format(plan, registry, info)
-        self._loaded = Loaded(
-            engine=engine, chat_format=registry.chat_format(found.name), info=info
-        )
+        chat_format = registry.chat_format(found.name)
+        capabilities = evolve(info.capabilities, media=media_of(chat_format, info))
+        info = evolve(info, capabilities=capabilities)
+        self._loaded = Loaded(engine=engine, chat_format=chat_format, info=info)
         # What a backend brings stays. Each full collection would look at all of it again, and no
         # request goes on meanwhile: with vLLM's 600,000 objects for a third of a second.
         gc.collect()
         gc.freeze()
-        name = self._loaded.chat_format.name
-        self._channel.send(["ready", converter.unstructure(info), name, found.reason])
+        ready = converter.unstructure(info)
+        self._channel.send(["ready", ready, chat_format.name, found.reason])
 
     def _progress(self, done: int, total: int) -> None:
         self._channel.send(["progress", done, total])

@@ -10,7 +10,8 @@ from attrs import evolve, frozen
 
 from jarvis_core.errors import RequestError
 from jarvis_core.rendering import arguments_object, check_template_kwargs, text_of
-from jarvis_core.structs import ChatRequest, FormatContext, Message, TextPart
+from jarvis_core.structs import ChatRequest, FormatContext, Message, Part, TextPart
+from jarvis_core.template.media import item, parts_of
 
 _CONTENT = r"\bcontent['\"\]]*"
 _TESTS_NULL = re.compile(_CONTENT + r"\s+is\s+(not\s+)?none", re.IGNORECASE)
@@ -142,12 +143,20 @@ def _content(message: Message, where: str, template: str, shape: Shape) -> Any:
     """Text; null and parts only where the template knows what to do with them."""
     if message.content is None:
         return None if knowledge_of(template).null and not shape.nothing_is_null else ""
+    if parts_of([message]):
+        return [_part(part, template) for part in message.content if not isinstance(part, str)]
     text = text_of(message, param=f"{where}.content")
     if message.role != "user" or not knowledge_of(template).parts:
         return text
     if not isinstance(message.content, str):
-        return [{"type": "text", "text": p.text} for p in message.content if type(p) is TextPart]
+        return [_part(part, template) for part in message.content]
     return text if knowledge_of(template).strings else [{"type": "text", "text": text}]
+
+
+def _part(part: Part, template: str) -> dict[str, Any]:
+    return (
+        {"type": "text", "text": part.text} if isinstance(part, TextPart) else item(part, template)
+    )
 
 
 def leave_open(given: dict[str, Any], mark: str) -> None:
@@ -163,6 +172,11 @@ def leave_open(given: dict[str, Any], mark: str) -> None:
             param=f"messages[{len(given['messages']) - 1}]",
         )
     if isinstance(last["content"], list):
+        if "text" not in last["content"][-1]:
+            raise RequestError(
+                "continue_final_message needs a last message that ends with text",
+                param=f"messages[{len(given['messages']) - 1}]",
+            )
         last["content"][-1]["text"] += mark
     else:
         last["content"] = (last["content"] or "") + mark

@@ -17,11 +17,21 @@ from jarvis_core.grammar import AnswerSyntax
 from jarvis_core.interfaces import DeltaParser
 from jarvis_core.rendering import PromptBuilder, text_of, tojson
 from jarvis_core.retelling import call_by_call, text_before_calls
-from jarvis_core.structs import ChatRequest, Constraint, FormatContext, Prompt, ToolCall
+from jarvis_core.structs import (
+    ChatRequest,
+    Constraint,
+    FormatContext,
+    Message,
+    ModelInfo,
+    Prompt,
+    TextPart,
+    ToolCall,
+)
 from jarvis_core.template.conversation import Shape, check_kwargs, leave_open, shapes, variables
 from jarvis_core.template.helper import RenderError, TemplateHelper
 from jarvis_core.template.markers import markers_of
 from jarvis_core.template.marks import Marker, control_tokens, unused_characters
+from jarvis_core.template.media import check_parts, media_kinds, parts_of, place
 
 # Texts that end a turn in every template that holds them.
 _END_OF_TURN = (
@@ -66,6 +76,8 @@ class TemplateFormat:
                 param="model",
             )
         check_kwargs(request, template)
+        parts = parts_of(request.messages)
+        check_parts(parts, context.model)
         lost: RenderError | None = None
         for told, shape in _tries(request, template):
             try:
@@ -76,7 +88,7 @@ class TemplateFormat:
                     raise _explained(error, context) from None
             else:
                 if (missing := _missing(prompt, request, template)) is None:
-                    return prompt
+                    return place(prompt, parts, context.model.placeholders) if parts else prompt
                 lost = lost or RenderError("failed", f"it does not print {missing}")
         assert lost is not None
         raise _explained(lost, context)
@@ -96,6 +108,10 @@ class TemplateFormat:
         """What the markers in the template tell."""
         return markers_of(context.model.chat_template or "").syntax(prompt)
 
+    def media(self, model: ModelInfo) -> frozenset[str]:
+        """The kinds of parts that the template asks for."""
+        return media_kinds(model)
+
     def close(self) -> None:
         """End the helper process."""
         self._helper.close()
@@ -112,7 +128,8 @@ class TemplateFormat:
         out = PromptBuilder()
         stop = [t for t in _END_OF_TURN if t in template]
         thinks = markers_of(template).opens_reasoning(text, request)
-        tokens = control_tokens(context.model.control_tokens)
+        model = context.model
+        tokens = control_tokens((*model.control_tokens, *model.placeholders.values()))
         marker = Marker(tokens, before, after) if tokens else None
         marked = _marked(marker, given) if marker else given
         if marker is None or not marker.marked:
@@ -149,7 +166,7 @@ def _up_to(cut: str, text: str, request: ChatRequest) -> str:
         )
     if rest.startswith(" "):
         return kept
-    last = text_of(request.messages[-1])
+    last = _texts(request.messages[-1])[-1]
     return kept.removesuffix(last[len(last.rstrip()) :] if last.strip() else "")
 
 
@@ -183,8 +200,8 @@ def _missing(prompt: Prompt, request: ChatRequest, template: str) -> str | None:
     closing = (markers_of(template).reasoning or ("", "</think>"))[1]
     printed = prompt.text
     for message in request.messages:
-        text = text_of(message).rpartition(closing)[2].strip()
-        is_there = text in printed or tojson(text)[1:-1] in printed
+        texts = [text.rpartition(closing)[2].strip() for text in _texts(message)]
+        is_there = all(text in printed or tojson(text)[1:-1] in printed for text in texts)
         if message.role == "developer" and not is_there:
             return "messages of role developer"
         if message.tool_calls and not is_there:
@@ -201,6 +218,13 @@ def _is_in(call: ToolCall, printed: str) -> bool:
     """
     plain = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", " ", call.arguments)
     return all(word in printed for word in re.findall(r"[A-Za-z0-9]+", plain) or [call.name])
+
+
+def _texts(message: Message) -> list[str]:
+    """The texts of a message, without what else it holds."""
+    if message.content is None or isinstance(message.content, str):
+        return [message.content or ""]
+    return [part.text for part in message.content if isinstance(part, TextPart)]
 
 
 _WORDS = {

@@ -7,6 +7,7 @@ The engine repeats what the user said. Directives in the user's text make it do 
 ``!vary``               say which of the answers it is; later ones are likelier
 ``!adapter``            say the name of the LoRA adapter
 ``!pid``                say the process id of the engine host
+``!media``              say the kind and the address of each part that is not text
 ``!delay=S``            wait S seconds before each word
 ``!wait=S``             wait S seconds before the first word, after accepting
 ``!refuse``             raise RequestError instead of accepting
@@ -67,7 +68,7 @@ from jarvis_core.testing.fake_format import FakeFormat
 
 _WORD = re.compile(r"\s*\S+|\s+")
 _DIRECTIVE = re.compile(
-    r"!(words|vary|adapter|pid|delay|wait|refuse|error|bug|block|die|abort|perish)(?:=([\d.]+))?"
+    r"!(words|vary|adapter|pid|media|delay|wait|refuse|error|bug|block|die|abort|perish)(?:=([\d.]+))?"
 )
 
 CAPABILITIES = Capabilities(
@@ -103,6 +104,9 @@ class FakeSettings:
     tasks: tuple[str, ...] = setting(
         default=tuple(sorted(CAPABILITIES.tasks)), help="What it says that it can do."
     )
+    media: tuple[str, ...] = setting(
+        default=(), help="Kinds of parts that are not text that it takes."
+    )
     load_delay: float = setting(default=0.0, ge=0, help="Seconds that loading takes.")
     load_fault: str = setting(
         default="",
@@ -127,7 +131,9 @@ class FakeEngine:
             source=model.source,
             engine="fake",
             context_length=model.context_length or settings.context_length,
-            capabilities=evolve(CAPABILITIES, tasks=frozenset(settings.tasks)),
+            capabilities=evolve(
+                CAPABILITIES, tasks=frozenset(settings.tasks), media=frozenset(settings.media)
+            ),
             adapters=tuple(model.adapters),
             backend="fake 1",
             eos_token="<|end|>",
@@ -335,6 +341,8 @@ class _Script:
         words = tuple(_WORD.findall(text))
         if "pid" in found:
             words = (str(os.getpid()),)
+        if "media" in found:
+            words = tuple(f"{part.kind} {part.url} " for part in prompt.media)
         if "words" in found:
             words = tuple(f" word{i}" for i in range(int(found["words"])))
         return cls(

@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterable
 
+from attrs import evolve
+
 from jarvis_core.interfaces import DeltaParser
 from jarvis_core.rendering import PromptBuilder, text_of
 from jarvis_core.structs import (
@@ -13,13 +15,19 @@ from jarvis_core.structs import (
     Constraint,
     Delta,
     FormatContext,
+    MediaPart,
+    ModelInfo,
     Prompt,
+    TextPart,
     ToolCallDelta,
 )
 
 
 class FakeFormat:
-    """Turns as ``<|turn|>role`` lines; a call is ``<call>{"name": …, "arguments": …}</call>``."""
+    """Turns as ``<|turn|>role`` lines; a call is ``<call>{"name": …, "arguments": …}</call>``.
+
+    Images stand before the text of their message.
+    """
 
     name = "fake"
 
@@ -27,9 +35,19 @@ class FakeFormat:
         """One line for the role, then the text, then ``<|end|>``."""
         builder = PromptBuilder()
         for message in request.messages:
-            builder.scaffold(f"<|turn|>{message.role}\n").content(text_of(message))
+            builder.scaffold(f"<|turn|>{message.role}\n")
+            parts = () if isinstance(message.content, str) else message.content or ()
+            for part in parts:
+                if isinstance(part, MediaPart):
+                    builder.media(part)
+            texts = tuple(part for part in parts if isinstance(part, TextPart))
+            builder.content(text_of(evolve(message, content=texts) if parts else message))
             builder.scaffold("<|end|>\n")
         return builder.scaffold("<|turn|>assistant\n").build(stop=("<|end|>",))
+
+    def media(self, model: ModelInfo) -> tuple[str, ...]:
+        """Images."""
+        return ("image",)
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """Finds calls if tools were declared."""

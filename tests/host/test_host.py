@@ -29,7 +29,14 @@ from jarvis_core.errors import (
 from jarvis_core.host.client import Host, HostLimits
 from jarvis_core.host.protocol import CREDIT, HostPlan
 from jarvis_core.host.stream import HostStream
-from jarvis_core.structs import ChatRequest, Completion, Message, SamplingParams
+from jarvis_core.structs import (
+    ChatRequest,
+    Completion,
+    MediaPart,
+    Message,
+    SamplingParams,
+    TextPart,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +96,22 @@ async def test_a_ready_host_tells_its_model_and_format(start: Start) -> None:
     assert host.info is not None
     assert (host.info.context_length, host.chat_format) == (77, "fake")
     assert host.healthy
+
+
+async def test_a_host_takes_images_if_both_engine_and_format_do(start: Start) -> None:
+    host = await start(settings={"media": ["image", "audio"]})
+    assert host.info is not None
+    assert host.info.capabilities.media == {"image"}
+    picture = MediaPart(kind="image", url="data:,x", param="messages[0].content[0]")
+    asked = evolve(
+        request(""),
+        messages=(Message(role="user", content=(picture, TextPart(text="!media"))),),
+    )
+    answer = (await whole(await host.stream(asked, "r"))).answers[0]
+    assert answer.content == "image data:,x "
+    blind = await start(settings={"media": ["image"]}, chat_format="template")
+    assert blind.info is not None
+    assert blind.info.capabilities.media == set()
 
 
 async def test_a_chat_comes_back_with_usage(start: Start) -> None:

@@ -84,4 +84,4 @@ def media(kind: str, url: str, param: str, model: ModelInfo) -> MediaPart:
         )
     if not url.startswith("data:"):
         raise RequestError(f"{param} must be a data: URL; nothing is fetched", param=param)
-    return MediaPart(kind=kind, url=url)
+    return MediaPart(kind=kind, url=url, param=param)
