@@ -153,8 +153,13 @@ class EngineSide:
             info = evolve(info, chat_template=template)
         found = _choose_format(plan, registry, info)
         chat_format = registry.chat_format(found.name)
-        capabilities = evolve(info.capabilities, media=media_of(chat_format, info))
-        info = evolve(info, capabilities=capabilities)
+        media = media_of(chat_format, info)
+        if lost := info.capabilities.media - media:
+            _log.warning(
+                "model %r takes %s, and its chat format %r has no place for that",
+                *(plan.name, ", ".join(sorted(lost)), chat_format.name),
+            )
+        info = evolve(info, capabilities=evolve(info.capabilities, media=media))
         self._loaded = Loaded(engine=engine, chat_format=chat_format, info=info)
         # What a backend brings stays. Each full collection would look at all of it again, and no
         # request goes on meanwhile: with vLLM's 600,000 objects for a third of a second.

@@ -28,11 +28,15 @@ USER = Message(role="user", content="Hi")
 
 
 def render(name: str, *messages: Message, model: Any = None, **more: Any) -> Prompt:
-    info = {"name": "m", "source": "/m", "engine": "fake", "context_length": 8, **(model or {})}
     return FORMATS[name].render(
         ChatRequest(model="m", messages=messages, **more),
-        FormatContext(model=ModelInfo(**info), now=datetime(2031, 5, 6)),
+        FormatContext(model=about(model or {}), now=datetime(2031, 5, 6)),
     )
+
+
+def about(model: Any) -> ModelInfo:
+    info = {"name": "m", "source": "/m", "engine": "fake", "context_length": 8, **model}
+    return ModelInfo(**info)
 
 
 def call(arguments: str = "{}", call_id: str = "abcdefghi") -> Message:
@@ -128,6 +132,27 @@ def test_pictures_are_refused_by_place(name: str) -> None:
     with pytest.raises(RequestError, match="text only, not image") as caught:
         render(name, message)
     assert caught.value.param == "messages[0].content"
+
+
+def test_gemma4_has_a_place_for_pictures_where_its_template_prints_one() -> None:
+    picture = MediaPart(kind="image", url="data:image/png;base64,")
+    message = Message(role="user", content=(TextPart(text=" See "), picture, TextPart(text="?")))
+    model = {"placeholders": {"image": "<|image|>"}, "chat_template": "{{- '<|image|>' -}}"}
+    prompt = render("gemma4", message, model=model)
+    assert prompt.media == (picture,)
+    assert prompt.text == (
+        "<bos><|turn>user\nSee?<turn|>\n<|turn>model\n<|channel>thought\n<channel|>"
+    )
+    assert [s.text for s in prompt.segments if s.kind is SegmentKind.CONTENT] == [
+        "user",
+        "See",
+        "?",
+    ]
+    with_lines = model | {"chat_template": "{{- '\\n\\n<|image|>\\n\\n' -}}"}
+    for other in (with_lines, model | {"placeholders": {}}, {}):
+        assert FORMATS["gemma4"].media(about(other)) == ()
+        with pytest.raises(RequestError, match="text only, not image"):
+            render("gemma4", message, model=other)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -66,7 +66,7 @@ def test_settings_go_by_their_names() -> None:
 def test_every_setting_is_an_argument_of_vllm_or_used_here() -> None:
     own = {
         *("max_model_len", "tokenizer", "enable_lora", "max_loras", "max_lora_rank"),
-        *("engine_args", "hang_timeout", "log_level", "stream_interval_ms"),
+        *("engine_args", "hang_timeout", "log_level", "stream_interval_ms", "max_image_pixels"),
     }
     every = {field.name: 1 for field in fields(VllmSettings)}
     settings: dict[str, Any] = dict.fromkeys(every.keys() - own, 1)

@@ -142,7 +142,7 @@ def test_logprobs_wait_for_their_text() -> None:
 def test_the_last_of_all_has_the_usage() -> None:
     work = Work(
         request=GenerationRequest(id="r", prompt=Prompt()),
-        ids=[1, 2, 3],
+        prompt={"prompt_token_ids": [1, 2, 3]},
         continuations=[continuation(index=0), continuation(index=1)],
     )
     outputs = [

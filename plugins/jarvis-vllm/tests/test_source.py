@@ -38,6 +38,23 @@ def test_a_directory(model: Path) -> None:
     assert find(model, tokenizer="/other").tokenizer == "/other"
 
 
+def test_a_template_of_the_models_processor_counts_more_than_its_tokenizers(model: Path) -> None:
+    (model / "processor_config.json").write_text(json.dumps({"chat_template": "older"}))
+    assert find(model).chat_template == "older"
+    (model / "chat_template.json").write_text(json.dumps({"chat_template": "a template"}))
+    assert find(model).chat_template == "a template"
+    (model / "chat_template.jinja").write_text("newest, which tokenizers read")
+    assert find(model).chat_template is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"chat_template": {"default": "x"}}'])
+def test_a_processor_without_a_template_leaves_it_to_the_tokenizer(
+    content: str, model: Path
+) -> None:
+    (model / "chat_template.json").write_text(content)
+    assert find(model).chat_template is None
+
+
 def test_what_is_missing_is_named(model: Path) -> None:
     with pytest.raises(ModelSourceError, match="no such directory; vLLM takes a directory with"):
         find(model / "nothing")

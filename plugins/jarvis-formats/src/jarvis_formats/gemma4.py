@@ -49,6 +49,7 @@ from jarvis_formats.gemma4_tools import print_tool
 FAMILY = "gemma4"
 STOP = ("<turn|>", "<|tool_response>", "<|turn>", "<eos>")
 THOUGHT = "<|channel>thought"
+IMAGE = "<|image|>"
 CALLS = CallSyntax(
     call=("<|tool_call>call:", CallName(), "{", CallArguments(write=arguments), "}<tool_call|>"),
     between="",
@@ -66,6 +67,9 @@ class Gemma4:
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt, as the publisher's template prints it."""
         check_template_kwargs(request, "enable_thinking")
+        if not self.media(context.model):
+            for i, message in enumerate(request.messages):
+                text_of(message, param=f"messages[{i}].content")
         thinks = thinking_wanted(request, default=False)
         out = PromptBuilder().scaffold(context.model.bos_token or "<bos>")
         goes_on = False
@@ -81,6 +85,11 @@ class Gemma4:
         if request.add_generation_prompt and not request.continue_final_message and not goes_on:
             out.scaffold("<|turn>model\n").scaffold("" if thinks else f"{THOUGHT}\n<channel|>")
         return out.build(stop=STOP)
+
+    def media(self, model: ModelInfo) -> tuple[str, ...]:
+        """Images, where the model's template prints them as here: earlier ones put lines around."""
+        prints_it = f"'{IMAGE}'" in (model.chat_template or "")
+        return ("image",) if prints_it and model.placeholders.get("image") == IMAGE else ()
 
     def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
         """A parser that reads a thought where the answer begins, and calls if there are tools."""
@@ -142,19 +151,20 @@ def scan_call(cursor: Cursor, marker: str) -> Scan[list[Call]]:
 # -- turns -------------------------------------------------------------------------------------
 
 
-def _text(message: Message, index: int) -> str:
-    """The content as the template prints it: each part without white space at its ends.
+def _content(out: PromptBuilder, message: Message) -> None:
+    """Print the content as the template does: each text without white space at its ends.
 
     Of what the assistant said, thoughts are left out.
     """
-    text_of(message, param=f"messages[{index}].content")
     content = message.content
-    texts = [content] if isinstance(content, str) else []
-    if content is not None and not isinstance(content, str):
-        texts = [part.text for part in content if isinstance(part, TextPart)]
-    if message.role == "assistant":
-        texts = ["".join(t.split("<|channel>")[0] for t in s.split("<channel|>")) for s in texts]
-    return "".join(text.strip() for text in texts)
+    for part in (TextPart(text=content),) if isinstance(content, str) else content or ():
+        if not isinstance(part, TextPart):
+            out.media(part)
+            continue
+        text = part.text
+        if message.role == "assistant":
+            text = "".join(t.split("<|channel>")[0] for t in text.split("<channel|>"))
+        out.content(text.strip())
 
 
 def _system_turn(out: PromptBuilder, request: ChatRequest, *, thinks: bool) -> int:
@@ -189,7 +199,7 @@ def _turn(out: PromptBuilder, request: ChatRequest, index: int) -> bool:
         print_members(out, members)
         out.scaffold("<tool_call|>")
     answered = _results(out, request, index)
-    out.content(_text(message, index))
+    _content(out, message)
     if message.tool_calls and not answered:
         out.scaffold("<|tool_response>")
     elif not is_open and not (answered and not message.content):

@@ -34,6 +34,7 @@ CAPABILITIES = Capabilities(
             "top_p",
         }
     ),
+    media=frozenset({"image"}),
 )
 
 

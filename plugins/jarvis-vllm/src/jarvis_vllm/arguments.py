@@ -56,6 +56,8 @@ _NOT_ALLOWED = {
     "structured_outputs_config": "all engines enforce constraints with llguidance",
     "scheduling_policy": "requests have priorities; without any they are first come, first served",
     "enable_log_requests": "prompts are never logged",
+    "allowed_media_domains": "nothing is fetched for clients",
+    "media_io_kwargs": "images are decoded before vLLM gets them",
     "allowed_local_media_path": "files of this machine are never sent to clients",
 }
 

@@ -18,7 +18,9 @@ from vllm import exceptions as vllm_exceptions
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
+from vllm.model_executor.model_loader import get_model_cls
 from vllm.platforms import current_platform
+from vllm.renderers import TokenizeParams
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -42,6 +44,9 @@ __all__ = [
     "build",
     "device_count",
     "free_memory",
+    "image_input",
+    "image_limit",
+    "image_placeholder",
     "metrics_text",
     "own_length",
     "send_together",
@@ -147,6 +152,56 @@ def send_together(llm: AsyncLLM, tokens: int) -> None:
     """
     least = llm.vllm_config.scheduler_config.stream_interval
     llm.output_processor.stream_interval = max(least, tokens)
+
+
+def image_limit(llm: AsyncLLM) -> int:
+    """Images in a prompt at most; 0 where the model takes none."""
+    processor = llm.renderer.mm_processor
+    return 0 if processor is None else int(processor.info.allowed_mm_limits.get("image", 0))
+
+
+def image_placeholder(llm: AsyncLLM) -> str | None:
+    """Text that stands for an image in prompts; None where there is none, or each has its own."""
+    cls = get_model_cls(llm.model_config)
+    texts = {cls.get_placeholder_str("image", number) for number in (1, 2)}
+    return texts.pop() if len(texts) == 1 else None
+
+
+async def image_input(
+    llm: AsyncLLM,
+    ids: list[int],
+    images: Sequence[Any],
+    *,
+    digests: Sequence[str],
+    cache_salt: str | None,
+) -> Any:
+    """What ``add_request`` takes for a prompt with images; made in vLLM's own thread for it.
+
+    Its cache of processed images is passed by: that counts on each image to reach the engine
+    process, in order, and a request may be refused or given up before. Another one, for this
+    process only, is used instead.
+
+    Args:
+        llm: The engine.
+        ids: Token ids of the prompt, with a placeholder for each image.
+        images: Pillow's images, in order.
+        digests: By which each is known.
+        cache_salt: Prefix reuse stays among requests of one salt.
+
+    Raises:
+        ValueError: The model's image processor refuses an image.
+    """
+    prompt: dict[str, Any] = {
+        "prompt_token_ids": ids,
+        "multi_modal_data": {"image": list(images)},
+        "multi_modal_uuids": {"image": list(digests)},
+    }
+    if cache_salt is not None:
+        prompt["cache_salt"] = cache_salt
+    (found,) = await llm.renderer.render_cmpl_async(
+        [prompt], TokenizeParams(max_total_tokens=None), skip_mm_cache=True
+    )
+    return found
 
 
 class _Own:

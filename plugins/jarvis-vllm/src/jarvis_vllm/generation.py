@@ -9,6 +9,7 @@ from typing import Any
 from jarvis_core import (
     EngineOutput,
     GenerationRequest,
+    Prompt,
     RequestError,
     TextStream,
     completion_room,
@@ -19,6 +20,7 @@ from jarvis_vllm.arrivals import arrivals
 from jarvis_vllm.constraint import ConstraintChecker, Grammar
 from jarvis_vllm.continuation import Continuation
 from jarvis_vllm.engine import VllmEngine
+from jarvis_vllm.images import ImageProcessor
 from jarvis_vllm.logprobs import LogprobReader
 from jarvis_vllm.pace import tokens_at_once
 from jarvis_vllm.sampling import check_params, sampling_values
@@ -33,6 +35,7 @@ class GeneratingEngine(VllmEngine):
         controls: Ids of control tokens by their text.
         adapters: vLLM's ``LoRARequest`` of each adapter by its name.
         stream_interval: Seconds that a token may wait for others of its stream.
+        images: Puts images into prompts, None where the model takes none.
         common: What every engine here has.
     """
 
@@ -43,6 +46,7 @@ class GeneratingEngine(VllmEngine):
         controls: Mapping[str, int],
         adapters: Mapping[str, Any],
         stream_interval: float,
+        images: ImageProcessor | None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -50,6 +54,7 @@ class GeneratingEngine(VllmEngine):
         self._controls = controls
         self._adapters = adapters
         self._stream_interval = stream_interval
+        self._images = images
         self._texts = read_pieces(pieces)
         self._logprobs = LogprobReader(pieces)
         self._constraints = ConstraintChecker(controls)
@@ -64,11 +69,12 @@ class GeneratingEngine(VllmEngine):
         grammar = None
         if request.constraint is not None:
             grammar = await self._constraints.grammar(request.constraint)
-        ids = await self.tokenize(request.prompt)
+        prompt = await self._input(request.prompt, request.cache_salt)
+        ids = prompt["prompt_token_ids"]
         room = completion_room(len(ids), request.sampling.max_tokens, self._info.context_length)
         work = Work(
             request=request,
-            ids=ids,
+            prompt=prompt,
             continuations=[self._continuation(request, i, grammar) for i in range(request.n)],
         )
         if room == 0:
@@ -88,8 +94,22 @@ class GeneratingEngine(VllmEngine):
             self._counters.end(work.usage(), request.n)
             await self._forget(work)
 
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, those of its images included."""
+        ids: list[int] = (await self._input(prompt, None))["prompt_token_ids"]
+        return ids
+
+    async def _input(self, prompt: Prompt, salt: str | None) -> Any:
+        """A prompt as vLLM takes it."""
+        if self._images is None or not prompt.media:
+            return backend.tokens_input(await super().tokenize(prompt), cache_salt=salt)
+        ids = await super().tokenize(self._images.with_placeholders(prompt))
+        return await self._images.process(ids, prompt.media, salt)
+
     def _close(self) -> None:
         self._constraints.close()
+        if self._images is not None:
+            self._images.close()
         super()._close()
 
     async def _outputs(self, work: Work) -> AsyncGenerator[EngineOutput, None]:
@@ -138,7 +158,7 @@ class GeneratingEngine(VllmEngine):
             backend.send_together(self._llm, together)
             queue = await self._llm.add_request(
                 f"{self._serial}",
-                backend.tokens_input(work.ids, cache_salt=request.cache_salt),
+                work.prompt,
                 params,
                 lora_request=None if request.adapter is None else self._adapters[request.adapter],
                 priority=request.priority,

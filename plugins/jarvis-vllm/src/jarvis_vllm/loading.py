@@ -206,7 +206,7 @@ def _load_tokenizer(plan: _Plan) -> tuple[Vocabulary, Any, str | None]:
         raise ModelSourceError(
             f"{plan.source.tokenizer}: its tokenizer cannot be loaded: {_words(error)}"
         ) from error
-    template = found.chat_template
+    template = plan.source.chat_template or found.chat_template
     if isinstance(template, dict):
         template = template.get("default")
     vocabulary = read_vocabulary(
@@ -226,6 +226,7 @@ async def _engine(
 ) -> Engine:
     from jarvis_vllm import backend
     from jarvis_vllm.generation import GeneratingEngine
+    from jarvis_vllm.images import KIND, image_processor
     from jarvis_vllm.pooling import PoolingEngine, pooling_tasks
 
     vocabulary, tokenizer, template = texts
@@ -239,6 +240,9 @@ async def _engine(
     if not tasks & capabilities.tasks:
         raise ModelSourceError(f"{model.source}: it neither generates text nor makes vectors of it")
     generates = "generate" in tasks
+    images = None
+    if generates:
+        images = image_processor(llm, vocabulary.controls, max_pixels=settings.max_image_pixels)
     info = ModelInfo(
         name=model.name,
         source=model.source,
@@ -248,6 +252,7 @@ async def _engine(
             tasks=frozenset(tasks),
             parameters=capabilities.parameters if generates else frozenset(),
             constraints=capabilities.constraints if generates else frozenset(),
+            media=frozenset() if images is None else capabilities.media,
         ),
         backend=f"vllm {backend.version()}",
         architecture=plan.source.model_type,
@@ -256,6 +261,7 @@ async def _engine(
         eos_token=vocabulary.eos_token,
         control_tokens=tuple(vocabulary.controls),
         control_token_ids=tuple(vocabulary.controls.values()),
+        placeholders={} if images is None else {KIND: images.placeholder},
         vocab_size=vocabulary.size,
         adapters=tuple(a.name for a in plan.adapters),
         max_num_seqs=llm.vllm_config.scheduler_config.max_num_seqs,
@@ -281,5 +287,6 @@ async def _engine(
         controls=vocabulary.controls,
         adapters=requests,
         stream_interval=settings.stream_interval_ms / 1e3,
+        images=images,
         **common,
     )

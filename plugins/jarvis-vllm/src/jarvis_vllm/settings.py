@@ -110,6 +110,11 @@ class VllmSettings:
         default=None, ge=1, help="Greatest rank of an adapter; unset reads it from their files"
     )
 
+    # -- images ------------------------------------------------------------------------------
+    max_image_pixels: int = setting(
+        default=50_000_000, ge=1, help="Pixels of all images of a request at most"
+    )
+
     # -- the engine itself -------------------------------------------------------------------
     stream_interval_ms: float = setting(
         default=50.0,

@@ -25,12 +25,15 @@ class Source:
         tokenizer: Directory or hub id of its tokenizer, or its GGUF file.
         gguf: Whether it is a GGUF file.
         model_type: The model family's name in its config.json.
+        chat_template: Jinja template in a file of the model's processor, which counts more than
+            that of its tokenizer.
     """
 
     path: str
     tokenizer: str
     gguf: bool = False
     model_type: str | None = None
+    chat_template: str | None = None
 
 
 def find_source(model: ModelSpec, settings: VllmSettings, *, device: str) -> Source:
@@ -60,7 +63,25 @@ def find_source(model: ModelSpec, settings: VllmSettings, *, device: str) -> Sou
         path=str(path),
         tokenizer=settings.tokenizer or str(path),
         model_type=config.get("model_type"),
+        chat_template=_processor_template(path),
     )
+
+
+def _processor_template(folder: Path) -> str | None:
+    """The template of a model that takes more than text, where its tokenizer has none or another.
+
+    Source: transformers.ProcessorMixin.get_processor_dict, 5.19.
+    """
+    if (folder / "chat_template.jinja").is_file():
+        return None  # tokenizers read that one too
+    for name in ("chat_template.json", "processor_config.json"):
+        try:
+            template = json.loads((folder / name).read_text())["chat_template"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(template, str):
+            return template
+    return None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -17,15 +17,21 @@ class Work:
 
     Attributes:
         request: What was asked for.
-        ids: Token ids of the prompt.
+        prompt: vLLM's input.
         continuations: Its ``n`` continuations.
         queues: Where vLLM puts the outputs of each.
     """
 
     request: GenerationRequest
-    ids: list[int]
+    prompt: Any
     continuations: list[Continuation]
     queues: list[Any] = field(factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        """Token ids of the prompt."""
+        ids: list[int] = self.prompt["prompt_token_ids"]
+        return ids
 
     def read(self, index: int, new: Any) -> EngineOutput | None:
         """What a ``RequestOutput`` of vLLM adds; the last of all has the usage.

@@ -110,6 +110,15 @@ async def test_client_errors_are_bad_requests_with_their_parameter(client: Async
     assert bias.value.param == "logit_bias.60000"
 
 
+async def test_an_image_for_a_model_of_text_is_refused_by_its_name(client: AsyncOpenAI) -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        await chat(client, messages=[{"role": "user", "content": [part]}])
+
+    assert "model 'tiny' on engine 'vllm' does not take content of kind image" in str(caught.value)
+    assert caught.value.param == "messages[0].content[0].image_url.url"
+
+
 async def test_metrics_of_vllm_are_shown_with_the_model(
     server: Server, client: AsyncOpenAI
 ) -> None:
