@@ -48,6 +48,7 @@ from jarvis_core.interfaces import (
     Reranker,
     Sleeper,
 )
+from jarvis_core.log_lines import LevelPrefix
 from jarvis_core.parsing import (
     Call,
     CallParser,
@@ -155,6 +156,7 @@ __all__ = [
     "InsufficientMemory",
     "InvalidApiKey",
     "JarvisError",
+    "LevelPrefix",
     "MarkerSearch",
     "MediaPart",
     "Message",

@@ -20,9 +20,9 @@ from typing import Any
 import attrs
 
 from jarvis_core.host.protocol import PROTOCOL
+from jarvis_core.log_lines import LevelPrefix
 
 _PR_SET_PDEATHSIG = 1
-_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
 
 def main() -> None:
@@ -82,18 +82,9 @@ def _prepare_process(log_level: str) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LevelPrefix())
+    handler.setFormatter(LevelPrefix())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("jarvis_core").setLevel(log_level.upper())
-
-
-class _LevelPrefix(logging.Formatter):
-    """``<3>message``: the level in front, as syslog and systemd number them, for the server."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = _LEVELS.get(record.levelno, 6)
-        lines = super().format(record).splitlines() or [""]
-        return "\n".join(f"<{level}>{line}" for line in lines)
 
 
 if __name__ == "__main__":

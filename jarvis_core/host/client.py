@@ -25,12 +25,12 @@ from jarvis_core.host.protocol import (
     converter,
 )
 from jarvis_core.host.stream import HostStream
+from jarvis_core.log_lines import split_level
 from jarvis_core.structs import EngineStats, ModelInfo
 
 _log = structlog.get_logger("jarvis.host")
 _SECRETS = ("JARVIS_API_KEY", "JARVIS_ADMIN_API_KEY")
 _STDERR_TAIL = 20
-_LEVELS = {"<7>": "debug", "<6>": "info", "<4>": "warning", "<3>": "error"}
 
 
 @frozen(kw_only=True)
@@ -240,12 +240,9 @@ class Host:
                 continue
             if not line:
                 return
-            text = line.decode(errors="replace").rstrip()
-            level = _LEVELS.get(text[:3])
-            if level is not None:
-                text = text[3:]
+            level, text = split_level(line.decode(errors="replace").rstrip())
             self._stderr.append(text)
-            getattr(_log, level or "warning")(text, model=self._plan.name)
+            getattr(_log, level)(text, model=self._plan.name)
 
     # -- requests --------------------------------------------------------------------------
 

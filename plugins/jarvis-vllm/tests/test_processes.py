@@ -48,14 +48,38 @@ def test_a_process_of_vllm_ends_with_its_host() -> None:
         time.sleep(0.05)
 
 
-def test_elsewhere_nothing_is_watched() -> None:
+def test_elsewhere_nothing_is_watched_and_no_log_set_up() -> None:
     environ = {k: v for k, v in os.environ.items() if k not in (HOST_PID, FAILURE_FILE)}
-    code = CHILD + "import threading; print(threading.active_count())"
+    code = CHILD + (
+        "import logging, threading; print(threading.active_count(), logging.getLogger().handlers)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ
     )
 
-    assert done.stdout.strip() == "1"
+    assert done.stdout.strip() == "1 []"
+
+
+def test_a_process_of_vllm_tells_the_server_the_levels_of_its_log() -> None:
+    code = CHILD + (
+        "import logging, multiprocessing;"
+        "multiprocessing.current_process().name = 'EngineCore';"
+        "log = logging.getLogger('vllm.v1.engine');"
+        "log.debug('hidden'); log.info('loading'); log.warning('slow'); log.error('lost')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=os.environ | {HOST_PID: str(os.getpid()), "VLLM_LOGGING_LEVEL": "INFO"},
+    )
+
+    assert done.stderr.splitlines() == [
+        "<6>EngineCore: loading",
+        "<4>EngineCore: slow",
+        "<3>EngineCore: lost",
+    ]
 
 
 def test_the_first_exception_that_is_logged_is_the_reason() -> None:
@@ -89,14 +113,19 @@ def test_exceptions_that_only_point_to_others_are_no_reason(
 
 
 def test_what_vllm_reads_from_the_environment_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("VLLM_NO_USAGE_STATS", "VLLM_WORKER_MULTIPROC_METHOD", HOST_PID):
-        monkeypatch.setenv(name, "")
-    for name in ("VLLM_LOGGING_LEVEL", "VLLM_LOGGING_STREAM"):
+    for name in (
+        *("VLLM_NO_USAGE_STATS", "VLLM_WORKER_MULTIPROC_METHOD", HOST_PID),
+        *("VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH", "VLLM_LOGGING_LEVEL"),
+    ):
         monkeypatch.setenv(name, "")
     monkeypatch.delenv("VLLM_NO_USAGE_STATS")
+    monkeypatch.setattr(logging.getLogger("vllm"), "level", logging.NOTSET)
     prepare_host("error")
 
     assert os.environ["VLLM_LOGGING_LEVEL"] == "ERROR"
+    assert os.environ["VLLM_CONFIGURE_LOGGING"] == "0"
+    assert "VLLM_LOGGING_CONFIG_PATH" not in os.environ
+    assert logging.getLogger("vllm").level == logging.ERROR
     assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
     assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
     assert os.environ[HOST_PID] == str(os.getpid())

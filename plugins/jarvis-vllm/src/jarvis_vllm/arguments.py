@@ -109,6 +109,7 @@ def engine_arguments(
         "served_model_name": model.name,
         "trust_remote_code": False,
         "scheduling_policy": "priority",
+        "use_tqdm_on_load": False,  # a bar of progress is no line of a log
         "structured_outputs_config": {"backend": "guidance"},
     }
     for name in _PASSED_ON:

@@ -23,13 +23,15 @@ def mark_host() -> None:
     os.environ[HOST_PID] = str(os.getpid())
 
 
+def in_child() -> bool:
+    """Whether this is a process that an engine host has started."""
+    return os.environ.get(HOST_PID, str(os.getpid())) != str(os.getpid())
+
+
 def watch_parent() -> None:
-    """Begin to watch, in a process that an engine host has started; elsewhere do nothing."""
-    host = os.environ.get(HOST_PID)
-    if host is None or os.getpid() == int(host):
-        return
-    parent = os.getppid()
-    threading.Thread(target=_watch, args=(parent, int(host)), name="orphans", daemon=True).start()
+    """Begin to watch, in a process that an engine host has started."""
+    parent, host = os.getppid(), int(os.environ[HOST_PID])
+    threading.Thread(target=_watch, args=(parent, host), name="orphans", daemon=True).start()
 
 
 def _watch(parent: int, host: int) -> None:
