@@ -92,6 +92,22 @@ def test_adapters_make_room_for_themselves() -> None:
     assert (found["max_loras"], found["max_lora_rank"]) == (2, 32)
     set_ = arguments(adapters=(adapter("a", 8),), max_loras=4, max_lora_rank=64)
     assert (set_["max_loras"], set_["max_lora_rank"]) == (4, 64)
+    bare = arguments(enable_lora=True, max_lora_rank=8)
+    assert (bare["max_loras"], bare["max_lora_rank"]) == (1, 8)
+    assert arguments(enable_lora=True)["max_lora_rank"] == 16
+
+
+def test_a_rank_below_that_of_an_adapter_is_refused_with_both() -> None:
+    with pytest.raises(SettingError, match="max_lora_rank is 8, and an adapter has rank 16"):
+        arguments(adapters=(adapter("a", 8), adapter("b", 16)), max_lora_rank=8)
+
+
+@pytest.mark.parametrize(("max_loras", "found"), [(None, 3), (1, 3), (4, 5)])
+def test_on_a_cpu_the_last_place_for_an_adapter_stays_empty(
+    max_loras: int | None, found: int
+) -> None:
+    adapters = (adapter("a", 8), adapter("b", 8))
+    assert arguments("cpu", adapters=adapters, max_loras=max_loras)["max_loras"] == found
 
 
 def test_adapters_that_are_switched_off_are_refused() -> None:

@@ -121,10 +121,10 @@ def engine_arguments(
     if source.gguf:
         arguments.setdefault("quantization", "gguf")
         arguments["load_format"] = "gguf"
-    return arguments | _lora(settings, adapters) | dict(settings.engine_args)
+    return arguments | _lora(settings, adapters, device) | dict(settings.engine_args)
 
 
-def _lora(settings: VllmSettings, adapters: Sequence[Adapter]) -> dict[str, Any]:
+def _lora(settings: VllmSettings, adapters: Sequence[Adapter], device: str) -> dict[str, Any]:
     wanted = bool(adapters) if settings.enable_lora is None else settings.enable_lora
     if not wanted:
         if adapters:
@@ -133,11 +133,21 @@ def _lora(settings: VllmSettings, adapters: Sequence[Adapter]) -> dict[str, Any]
                 "leave it unset, or name none"
             )
         return {}
-    rank = max((a.rank for a in adapters), default=16)
-    fitting = next((r for r in _LORA_RANKS if r >= rank), rank)
+    rank = max((a.rank for a in adapters), default=1)
+    fitting = next((r for r in _LORA_RANKS if r >= rank), rank) if adapters else 16
+    at_once = settings.max_loras or max(1, len(adapters))
+    if device == "cpu":
+        # Requests without an adapter are computed with the one in the last place, where there must
+        # be none. Source: vllm.lora.ops.torch_ops.lora_ops, 0.32: no adapter is the index -1.
+        at_once = max(at_once, len(adapters)) + 1
+    if settings.max_lora_rank is not None and settings.max_lora_rank < rank:
+        raise SettingError(
+            f"max_lora_rank is {settings.max_lora_rank}, and an adapter has rank {rank}: leave it "
+            "unset"
+        )
     return {
         "enable_lora": True,
-        "max_loras": settings.max_loras or max(1, len(adapters)),
+        "max_loras": at_once,
         "max_lora_rank": settings.max_lora_rank or fitting,
     }
 

@@ -63,6 +63,8 @@ class GeneratingEngine(VllmEngine):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         """Continue a prompt; see ``jarvis_core.Engine``."""
         self._check()
+        if request.adapter is not None and request.adapter not in self._adapters:
+            raise RequestError(f"there is no adapter {request.adapter!r}", param="model")
         check_params(request.sampling, self._info.vocab_size)
         if request.n < 1:
             raise RequestError(f"n is {request.n}, it must be at least 1", param="n")

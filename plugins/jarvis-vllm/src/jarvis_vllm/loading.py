@@ -275,10 +275,7 @@ async def _engine(
     }
     if not generates:
         return PoolingEngine(tasks=pooling, **common)
-    requests = {
-        adapter.name: backend.LoRARequest(adapter.name, number, adapter.path)
-        for number, adapter in enumerate(plan.adapters, start=1)
-    }
+    requests = await _load_adapters(llm, plan.adapters)
     # A model may have more logits than its tokenizer has tokens: those stand for no text.
     padding = max(0, llm.model_config.get_vocab_size() - vocabulary.size)
     pieces = vocabulary.pieces + (b"",) * padding
@@ -290,3 +287,24 @@ async def _engine(
         images=images,
         **common,
     )
+
+
+async def _load_adapters(llm: Any, adapters: tuple[Adapter, ...]) -> dict[str, Any]:
+    """vLLM's ``LoRARequest`` of each adapter by its name.
+
+    Each is loaded once: one that does not fit the model would end vLLM's engine for everyone when
+    the first request asks for it.
+    """
+    from jarvis_vllm import backend
+
+    requests = {}
+    for number, adapter in enumerate(adapters, start=1):
+        request = backend.LoRARequest(adapter.name, number, adapter.path)
+        try:
+            await llm.add_lora(request)
+        except Exception as error:  # of torch and vLLM, whatever does not fit
+            raise ModelSourceError(
+                f"adapter {adapter.name!r} ({adapter.path}): vLLM cannot load it: {_words(error)}"
+            ) from error
+        requests[adapter.name] = request
+    return requests

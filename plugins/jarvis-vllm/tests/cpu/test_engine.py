@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from attrs import evolve
+from peft import write_peft
 
 from jarvis_core import (
     ConfigError,
@@ -44,7 +45,7 @@ async def say(engine: Engine, prompt: Prompt | str, **changes: Any) -> list[Engi
     """The outputs of a request, greedy unless changed."""
     if isinstance(prompt, str):
         prompt = PromptBuilder().scaffold(prompt).build()
-    names = ("n", "logprobs", "prompt_logprobs", "cache_salt", "priority")
+    names = ("adapter", "n", "logprobs", "prompt_logprobs", "cache_salt", "priority")
     others = {name: changes.pop(name) for name in names if name in changes}
     sampling = evolve(SamplingParams(temperature=0.0, max_tokens=8), **changes)
     request = GenerationRequest(id="test", prompt=prompt, sampling=sampling, **others)
@@ -225,6 +226,35 @@ async def test_weights_that_are_missing_are_told_with_vllms_own_reason(
 async def test_a_cache_too_small_for_one_request_is_told_with_the_numbers(smollm2: str) -> None:
     with pytest.raises(InsufficientMemory, match=r"4096.*0\.09 GiB KV cache is needed.* lower "):
         await load(smollm2, kv_cache_memory_bytes=64 << 20)
+
+
+async def test_an_adapter_of_another_size_is_refused_before_it_is_asked_for(
+    smollm2: str, settings: VllmSettings, tmp_path: Path
+) -> None:
+    """In vLLM it would end the engine for everyone with the first request."""
+    adapter = write_peft(tmp_path / "wide", width=640, layers=1)
+    spec = ModelSpec(name="m", source=smollm2, path=smollm2, adapters={"wide": str(adapter)})
+    with pytest.raises(ModelSourceError, match=r"^adapter 'wide' .*: vLLM cannot load it: \w"):
+        await VLLM.load(spec, settings)
+
+
+async def test_what_is_no_adapter_is_refused_before_vllm_hears_of_it(
+    smollm2: str, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_model.bin").write_bytes(b"a pickle")
+    before = psutil.Process().children()
+    for path in (tmp_path / "nowhere", tmp_path):
+        spec = ModelSpec(name="m", source=smollm2, path=smollm2, adapters={"mine": str(path)})
+        with pytest.raises(ModelSourceError, match="'mine'.*there is no adapter_config.json"):
+            await VLLM.load(spec, VllmSettings())
+    assert psutil.Process().children() == before
+
+
+async def test_an_adapter_that_is_not_named_is_refused(engine: Engine) -> None:
+    with pytest.raises(RequestError, match="no adapter 'green'") as caught:
+        await say(engine, COUNT, adapter="green")
+
+    assert caught.value.param == "model"
 
 
 async def test_a_closed_engine_refuses_requests_and_fails_those_that_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncOpenAI
+from peft import write_peft
 from served import Server, gone, serving, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
@@ -30,6 +32,8 @@ dtype = "float32"
 enforce_eager = true
 max_num_seqs = 16
 kv_cache_memory_bytes = 536870912
+[models.tiny.adapters]
+red = "{adapter}"
 """
 
 
@@ -37,9 +41,11 @@ kv_cache_memory_bytes = 536870912
 async def server(
     anyio_backend: str, smollm2: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
-    """A server with the model."""
-    async with serving(tmp_path_factory.mktemp("served")) as serve:
-        server = await serve(TOML.format(source=smollm2), wait=False)
+    """A server with the model and an adapter."""
+    folder = tmp_path_factory.mktemp("served")
+    async with serving(folder) as serve:
+        adapter = write_peft(folder / "red", seed=1)
+        server = await serve(TOML.format(source=smollm2, adapter=adapter), wait=False)
         await server.ready(LOAD)
         yield server
 
@@ -99,6 +105,50 @@ async def test_text_completion_with_token_ids_and_logprobs(client: AsyncOpenAI) 
     assert completion.choices[0].text == " 13"
     assert completion.choices[0].logprobs is not None
     assert len(completion.choices[0].logprobs.tokens or ()) == 3
+
+
+async def test_an_adapter_is_a_model_of_its_own(server: Server, client: AsyncOpenAI) -> None:
+    listed = [model.id async for model in client.models.list()]
+    own, adapter = [(await server.client.get(f"/v1/models/{name}")).json() for name in listed]
+    answer = await chat(client, model="red", max_tokens=2)
+
+    assert listed == ["tiny", "red"]
+    assert (adapter["id"], adapter["parent"], adapter["state"]) == ("red", "tiny", "ready")
+    assert adapter["context_length"] == own["context_length"]
+    assert answer.model == "red"
+
+
+async def test_beside_each_other_model_and_adapter_say_what_they_say_alone(
+    client: AsyncOpenAI,
+) -> None:
+    async def said(model: str) -> str:
+        answer = await client.completions.create(
+            model=model,
+            prompt="1 2 3 4 5 6 7 8 9 10 11 12",
+            max_tokens=6,
+            temperature=0,
+            extra_body={"ignore_eos": True},
+        )
+        return answer.choices[0].text
+
+    names = ("tiny", "red", "tiny")
+    alone = [await said(name) for name in names]
+
+    assert alone[0] == alone[2] == " 13 14"
+    assert "13" not in alone[1]
+    assert await asyncio.gather(*map(said, names * 2)) == alone * 2
+
+
+async def test_an_adapter_reads_nothing_that_its_model_has_computed(client: AsyncOpenAI) -> None:
+    async def cached(model: str) -> int | None:
+        answer = await client.completions.create(
+            model=model, prompt="Old ships of the shore. " * 24, max_tokens=1
+        )
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens_details is not None
+        return answer.usage.prompt_tokens_details.cached_tokens
+
+    assert [await cached(name) for name in ("tiny", "tiny", "red", "red")] == [0, 128, 0, 128]
 
 
 async def test_client_errors_are_bad_requests_with_their_parameter(client: AsyncOpenAI) -> None:
