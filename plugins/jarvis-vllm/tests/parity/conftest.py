@@ -1,4 +1,7 @@
-"""One server with the same small model twice: on llama.cpp, and on vLLM in another environment."""
+"""One server with the same small model twice: on llama.cpp, and on vLLM in another environment.
+
+Twice again, as a model that makes vectors.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ TOML = """
 [models.llama]
 source = "smollm2"
 engine = "llama_cpp"
+# One that may think; requests say when.
+chat_format = "qwen3"
 context_length = 1024
 [models.llama.settings]
 n_threads = 1
@@ -27,12 +32,35 @@ max_num_seqs = 8
 source = "{source}"
 engine = "vllm"
 python = "{python}"
+chat_format = "qwen3"
 context_length = 1024
 [models.vllm.settings]
 dtype = "float32"
 enforce_eager = true
 max_num_seqs = 8
 kv_cache_memory_bytes = 536870912
+
+[models.llama-vectors]
+source = "smollm2"
+engine = "llama_cpp"
+context_length = 256
+[models.llama-vectors.settings]
+n_threads = 1
+pooling = "last"
+
+[models.vllm-vectors]
+source = "{source}"
+engine = "vllm"
+python = "{python}"
+context_length = 256
+[models.vllm-vectors.settings]
+dtype = "float32"
+enforce_eager = true
+max_num_seqs = 8
+kv_cache_memory_bytes = 134217728
+runner = "pooling"
+[models.vllm-vectors.settings.engine_args]
+convert = "embed"
 """
 
 
@@ -68,9 +96,12 @@ async def server(
     smollm2: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Server]:
-    """The server."""
+    """The server; its client sends the first of two keys."""
     async with serving(tmp_path_factory.mktemp("parity")) as serve:
         toml = TOML.format(source=smollm2, python=vllm_python)
-        server = await serve(toml, wait=False, VLLM_CPU_OMP_THREADS_BIND="nobind")
+        server = await serve(
+            toml, wait=False, JARVIS_API_KEY="one,two", VLLM_CPU_OMP_THREADS_BIND="nobind"
+        )
+        server.client.headers["authorization"] = "Bearer one"
         await server.ready(LOAD)
         yield server

@@ -70,8 +70,14 @@ class Case:
 
 
 def chat(name: str, *, forced: bool = False, same_text: bool = False, **body: Any) -> Case:
-    """A chat about the capital of France, greedy and of 8 tokens unless it says otherwise."""
-    whole = {"messages": CAPITAL, "temperature": 0, "max_tokens": 8} | body
+    """A chat about the capital of France: greedy, of 8 tokens, without a thought."""
+    whole = {
+        "messages": CAPITAL,
+        "temperature": 0,
+        "max_tokens": 8,
+        "reasoning_effort": "none",
+        **body,
+    }
     return Case(name=name, body=whole, forced=forced, same_text=same_text)
 
 
@@ -166,7 +172,7 @@ async def test_both_engines_answer_alike(server: Server, case: Case) -> None:
 async def test_both_engines_are_models_of_one_server(server: Server) -> None:
     found = {m["id"]: m for m in (await server.client.get("/v1/models")).json()["data"]}
 
-    assert set(found) == set(ENGINES)
+    assert set(found) == {*ENGINES, *(f"{name}-vectors" for name in ENGINES)}
     assert [found[name]["engine"] for name in ENGINES] == ["llama_cpp", "vllm"]
     assert [found[name]["context_length"] for name in ENGINES] == [1024, 1024]
     llama, vllm = (set(found[name]["capabilities"]["constraints"]) for name in ENGINES)
