@@ -71,6 +71,7 @@ from jarvis_core.rendering import (
     tojson,
 )
 from jarvis_core.retelling import call_by_call, system_as_user, text_before_calls
+from jarvis_core.sampling_checks import check_sampling
 from jarvis_core.scanning import (
     Cursor,
     Mismatch,
@@ -204,6 +205,7 @@ __all__ = [
     "arguments_object",
     "call_by_call",
     "calls_are_constrained",
+    "check_sampling",
     "check_template_kwargs",
     "completion_room",
     "constraint_refusal",

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from jarvis_core import EngineError, RequestError, SamplingParams
+from jarvis_core import EngineError, SamplingParams
 from jarvis_llamacpp.filters import Row, top_ids
-from jarvis_llamacpp.params import check_params
 from jarvis_llamacpp.sampler import Sampler
 
 VOCABULARY = 5000
@@ -197,37 +196,3 @@ def test_top_ids_keep_all_that_are_equal_to_the_last() -> None:
     row = np.array([5, 3, 3, 3, 1], np.float32)
 
     assert set(top_ids(row, 5.0, 2).tolist()) == {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("temperature", -0.1),
-        ("temperature", math.nan),
-        ("temperature", math.inf),
-        ("top_p", 1.1),
-        ("top_p", math.nan),
-        ("min_p", -0.1),
-        ("top_k", -2),
-        ("repetition_penalty", 0.0),
-        ("presence_penalty", math.nan),
-        ("frequency_penalty", math.inf),
-        ("min_tokens", -1),
-        ("max_tokens", -1),
-        ("logit_bias", {VOCABULARY: 1.0}),
-        ("logit_bias", {-1: 1.0}),
-        ("logit_bias", {1: math.nan}),
-        ("stop_token_ids", (VOCABULARY,)),
-    ],
-)
-def test_values_that_cannot_be_are_refused_by_name(name: str, value: object) -> None:
-    params = SamplingParams(**{name: value})  # type: ignore[arg-type]
-    with pytest.raises(RequestError) as caught:
-        check_params(params, VOCABULARY)
-
-    assert caught.value.param == name
-
-
-def test_neutral_and_extreme_values_are_allowed() -> None:
-    check_params(SamplingParams(), VOCABULARY)
-    check_params(SamplingParams(temperature=100.0, top_k=-1, top_p=0.0, min_p=1.0), VOCABULARY)

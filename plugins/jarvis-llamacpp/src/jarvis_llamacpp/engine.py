@@ -25,6 +25,7 @@ from jarvis_core import (
     SettingError,
     TextStream,
     Usage,
+    check_sampling,
     completion_room,
     read_pieces,
 )
@@ -34,7 +35,7 @@ from jarvis_llamacpp.context import DecodeError, LlamaContext
 from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.memory import DEFAULT_CONTEXT, MemoryPlan, available_memory, plan_memory
 from jarvis_llamacpp.model import BACKEND, LlamaModel, offloads, start_backend
-from jarvis_llamacpp.params import check_params
+from jarvis_llamacpp.params import read_extra
 from jarvis_llamacpp.pooled_context import PooledContext
 from jarvis_llamacpp.pooled_engine import PooledEngine
 from jarvis_llamacpp.pooler import Pooler
@@ -74,7 +75,8 @@ class LlamaCppEngine:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         """Continue a prompt; see ``jarvis_core.Engine``."""
         self._runner.check()
-        check_params(request.sampling, self._info.vocab_size)
+        check_sampling(request.sampling, self._info.vocab_size)
+        read_extra(request.sampling.extra)  # what cannot be is refused before anything is computed
         if request.adapter is not None and request.adapter not in self._info.adapters:
             raise RequestError(f"the model has no adapter {request.adapter!r}", param="model")
         if request.n < 1:

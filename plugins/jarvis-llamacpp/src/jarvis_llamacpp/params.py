@@ -1,15 +1,14 @@
-"""Sampling params: what they may be, and those that are llama.cpp's own."""
+"""Sampling params that are llama.cpp's own."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
 
-from jarvis_core import RequestError, SamplingParams, Scalar
+from jarvis_core import RequestError, Scalar
 
 EXTRA: Mapping[str, tuple[float, float]] = {
     "dry_multiplier": (0, 1e6),
@@ -106,43 +105,6 @@ def read_extra(extra: Mapping[str, Scalar]) -> Extra:
         if numbers.get("mirostat")
         else None,
     )
-
-
-def check_params(params: SamplingParams, vocab_size: int) -> None:
-    """Refuse values that cannot be.
-
-    Raises:
-        RequestError: It names the parameter.
-    """
-    ranges: dict[str, tuple[float, float]] = {
-        "temperature": (0, 1e6),
-        "top_p": (0, 1),
-        "min_p": (0, 1),
-        "typical_p": (0, 1),
-        "top_k": (-1, math.inf),
-        "repetition_penalty": (1e-6, 1e6),
-        "presence_penalty": (-1e6, 1e6),
-        "frequency_penalty": (-1e6, 1e6),
-        "min_tokens": (0, math.inf),
-        "max_tokens": (0, math.inf),
-    }
-    for name, (least, most) in ranges.items():
-        value = getattr(params, name)
-        if value is not None and not least <= value <= most:
-            raise RequestError(f"{name} is {value}, it must be from {least} to {most}", param=name)
-    for name, ids in (
-        ("logit_bias", params.logit_bias.keys()),
-        ("stop_token_ids", params.stop_token_ids),
-    ):
-        for token_id in ids:
-            if not 0 <= token_id < vocab_size:
-                raise RequestError(
-                    f"token id {token_id} is not in the vocabulary of {vocab_size:,} tokens",
-                    param=name,
-                )
-    if not all(math.isfinite(bias) for bias in params.logit_bias.values()):
-        raise RequestError("a logit bias must be a finite number", param="logit_bias")
-    read_extra(params.extra)
 
 
 def _number(name: str, value: Scalar) -> Any:

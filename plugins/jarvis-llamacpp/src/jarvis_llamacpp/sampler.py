@@ -56,7 +56,7 @@ class Sampler:
         """Prepare for one continuation.
 
         Args:
-            params: Sampling params, already checked with ``check_params``.
+            params: Sampling params, already checked.
             prompt: Token ids of the prompt.
             end_ids: Ids that may not come before ``min_tokens``.
             index: Which of the request's continuations; each has its own random numbers.

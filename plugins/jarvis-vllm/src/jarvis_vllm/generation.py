@@ -12,6 +12,7 @@ from jarvis_core import (
     Prompt,
     RequestError,
     TextStream,
+    check_sampling,
     completion_room,
     read_pieces,
 )
@@ -23,7 +24,7 @@ from jarvis_vllm.engine import VllmEngine
 from jarvis_vllm.images import ImageProcessor
 from jarvis_vllm.logprobs import LogprobReader
 from jarvis_vllm.pace import tokens_at_once
-from jarvis_vllm.sampling import check_params, sampling_values
+from jarvis_vllm.sampling import sampling_values
 from jarvis_vllm.work import Work
 
 
@@ -65,7 +66,7 @@ class GeneratingEngine(VllmEngine):
         self._check()
         if request.adapter is not None and request.adapter not in self._adapters:
             raise RequestError(f"there is no adapter {request.adapter!r}", param="model")
-        check_params(request.sampling, self._info.vocab_size)
+        check_sampling(request.sampling, self._info.vocab_size)
         if request.n < 1:
             raise RequestError(f"n is {request.n}, it must be at least 1", param="n")
         grammar = None

@@ -2,47 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from jarvis_core import GenerationRequest, RequestError, SamplingParams
-
-
-def check_params(params: SamplingParams, vocab_size: int) -> None:
-    """Refuse values that cannot be.
-
-    Raises:
-        RequestError: It names the parameter.
-    """
-    ranges: dict[str, tuple[float, float]] = {
-        "temperature": (0, 2),
-        "top_p": (0, 1),
-        "min_p": (0, 1),
-        "top_k": (-1, math.inf),
-        "repetition_penalty": (1e-6, 1e6),
-        "presence_penalty": (-2, 2),
-        "frequency_penalty": (-2, 2),
-        "min_tokens": (0, math.inf),
-        "max_tokens": (0, math.inf),
-        "seed": (-(2**63), 2**63 - 1),
-    }
-    for name, (least, most) in ranges.items():
-        value = getattr(params, name)
-        if value is not None and not least <= value <= most:
-            raise RequestError(f"{name} is {value}, it must be from {least} to {most}", param=name)
-    for name, ids in (
-        ("logit_bias", params.logit_bias.keys()),
-        ("stop_token_ids", params.stop_token_ids),
-    ):
-        for token_id in ids:
-            if not 0 <= token_id < vocab_size:
-                raise RequestError(
-                    f"token id {token_id} is not in the vocabulary of {vocab_size:,} tokens",
-                    param=name,
-                )
-    if not all(math.isfinite(bias) for bias in params.logit_bias.values()):
-        raise RequestError("a logit bias must be a finite number", param="logit_bias")
+from jarvis_core import GenerationRequest
 
 
 def sampling_values(
