@@ -1,4 +1,8 @@
-"""A real server with a real small model, for the clients that people use."""
+"""A real server with a real small model, for the clients that people use.
+
+The model runs on llama.cpp; with ``VLLM_PYTHON``, the Python of an environment that has vLLM, on
+that.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,16 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 _READY = re.compile(r"Jarvis is ready at (http://\S+)")
 
-MODELS = """
+# The chat format: the model's own cannot print tools.
+# One thread: another on a busy machine makes both wait.
+LLAMA_CPP = """
 [models.tiny]
 source = "smollm2"
-# The model's own format cannot print tools.
 chat_format = "chatml-qwen2.5"
 context_length = 2048
-# One thread: another on a busy machine makes both wait.
 settings = { n_threads = 1 }
 
 [models.vectors]
@@ -30,7 +35,45 @@ context_length = 512
 settings = { n_threads = 1, pooling = "mean" }
 """
 
+VLLM = """
+[models.tiny]
+source = "SOURCE"
+engine = "vllm"
+python = "PYTHON"
+chat_format = "chatml-qwen2.5"
+context_length = 2048
+[models.tiny.settings]
+dtype = "float32"
+enforce_eager = true
+max_num_seqs = 16
+kv_cache_memory_bytes = 536870912
+# The clients' second turns are short, and only whole blocks are reused.
+engine_args = { block_size = 32 }
+
+[models.vectors]
+source = "SOURCE"
+engine = "vllm"
+python = "PYTHON"
+context_length = 512
+[models.vectors.settings]
+dtype = "float32"
+enforce_eager = true
+kv_cache_memory_bytes = 134217728
+runner = "pooling"
+engine_args = { convert = "embed" }
+"""
+
 KEY = "sk-clients"
+
+
+def models() -> str:
+    """Settings of the models."""
+    python = os.environ.get("VLLM_PYTHON")
+    if not python:
+        return LLAMA_CPP
+    program = ROOT / "scripts" / "smollm2_hf.py"
+    done = subprocess.run([python, program], stdout=subprocess.PIPE, text=True, check=True)
+    return VLLM.replace("SOURCE", done.stdout.strip()).replace("PYTHON", python)
 
 
 class Server:
@@ -42,13 +85,14 @@ class Server:
     """
 
     def __init__(self, directory: Path) -> None:
-        (directory / "jarvis.toml").write_text(MODELS)
+        (directory / "jarvis.toml").write_text(models())
         kept = {k: v for k, v in os.environ.items() if not k.startswith("JARVIS_")}
         self.key = KEY
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jarvis_core", "serve"],
             cwd=directory,
-            env=kept | {"JARVIS_PORT": "0", "JARVIS_API_KEY": KEY},
+            env=kept
+            | {"JARVIS_PORT": "0", "JARVIS_API_KEY": KEY, "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -106,3 +150,10 @@ def key(server: Server) -> str:
 def anyio_backend() -> str:
     """What async clients run on."""
     return "asyncio"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give vLLM time: loading two models of it takes minutes on a busy machine."""
+    if os.environ.get("VLLM_PYTHON"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(600))
