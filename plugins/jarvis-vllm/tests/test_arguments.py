@@ -155,6 +155,13 @@ def test_more_gpus_than_there_are_are_refused_with_the_numbers() -> None:
     )
 
 
+def test_ray_is_refused_without_gpus() -> None:
+    """Seen with vLLM 0.32 on a cluster of Ray 2.60: "current platform cpu does not support ray"."""
+    ray = VllmSettings(distributed_executor_backend="ray")
+    with pytest.raises(SettingError, match="'ray', and vLLM spreads models over machines with GPU"):
+        check_devices(ray, 0, device="cpu")
+
+
 def test_gpus_of_other_machines_and_cpus_are_not_counted() -> None:
     check_devices(VllmSettings(tensor_parallel_size=2), 2, device="cuda")
     check_devices(VllmSettings(tensor_parallel_size=2), 0, device="cpu")

@@ -166,7 +166,7 @@ def check_length(length: int, own: int, *, name: str) -> None:
 
 
 def check_devices(settings: VllmSettings, there: int, *, device: str) -> None:
-    """Refuse more GPUs than there are on this machine.
+    """Refuse more GPUs than there are on this machine, and machines without any.
 
     Args:
         settings: How the model is to be run.
@@ -182,7 +182,13 @@ def check_devices(settings: VllmSettings, there: int, *, device: str) -> None:
         settings.data_parallel_size,
     )
     needed = sizes[0] * sizes[1] * sizes[2]
-    if device == "cpu" or settings.distributed_executor_backend == "ray" or needed <= there:
+    ray = settings.distributed_executor_backend == "ray"
+    if ray and device == "cpu":
+        raise SettingError(
+            "distributed_executor_backend is 'ray', and vLLM spreads models over machines with GPUs"
+            " only: leave it unset"
+        )
+    if device == "cpu" or ray or needed <= there:
         return
     raise SettingError(
         f"tensor_parallel_size {sizes[0]} × pipeline_parallel_size {sizes[1]} × data_parallel_size "
