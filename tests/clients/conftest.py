@@ -21,7 +21,6 @@ ROOT = Path(__file__).parents[2]
 _READY = re.compile(r"Jarvis is ready at (http://\S+)")
 
 # The chat format: the model's own cannot print tools.
-# One thread: another on a busy machine makes both wait.
 LLAMA_CPP = """
 [models.tiny]
 source = "smollm2"
@@ -66,6 +65,10 @@ engine_args = { convert = "embed" }
 KEY = "sk-clients"
 
 
+# One for each model: another on a busy machine makes both wait.
+THREADS = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+
+
 def models() -> str:
     """Settings of the models."""
     python = os.environ.get("VLLM_PYTHON")
@@ -91,8 +94,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jarvis_core", "serve"],
             cwd=directory,
-            env=kept
-            | {"JARVIS_PORT": "0", "JARVIS_API_KEY": KEY, "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
+            env=kept | THREADS | {"JARVIS_PORT": "0", "JARVIS_API_KEY": KEY},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -17,6 +17,7 @@ from jarvis_vllm.settings import VllmSettings
 ROOT = Path(__file__).parents[4]
 # Each engine process would bind its threads to cores, all of them to the same ones.
 os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+os.environ["OMP_NUM_THREADS"] = "1"  # a second one on a busy machine makes both wait
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[4]
 LOAD = 400.0
 """Seconds that loading may take on a machine that does other things too."""
 
+THREADS = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+"""One for each model: another on a busy machine makes both wait."""
+
 TOML = """
 [models.llama]
 source = "smollm2"
@@ -99,9 +102,7 @@ async def server(
     """The server; its client sends the first of two keys."""
     async with serving(tmp_path_factory.mktemp("parity")) as serve:
         toml = TOML.format(source=smollm2, python=vllm_python)
-        server = await serve(
-            toml, wait=False, JARVIS_API_KEY="one,two", VLLM_CPU_OMP_THREADS_BIND="nobind"
-        )
+        server = await serve(toml, wait=False, JARVIS_API_KEY="one,two", **THREADS)
         server.client.headers["authorization"] = "Bearer one"
         await server.ready(LOAD)
         yield server

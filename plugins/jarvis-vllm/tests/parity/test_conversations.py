@@ -20,7 +20,7 @@ STORY = (
 
 
 async def respond(server: Server, model: str, text: str, key: str = KEYS[0], **fields: Any) -> Any:
-    body = {"model": model, "input": text, "temperature": 0, "max_output_tokens": 16} | fields
+    body = {"model": model, "input": text, "temperature": 0, "max_output_tokens": 4} | fields
     answer = await server.client.post(
         "/v1/responses", json=body, headers={"authorization": f"Bearer {key}"}, timeout=300
     )
