@@ -34,7 +34,7 @@ def project(jarvis: Run, directory: Path, page: str) -> Path:
 
 def test_its_code_is_that_of_the_new_project(project: Path, page: str) -> None:
     sources = [path.read_text(encoding="utf-8") for path in project.rglob("*.py")]
-    shown = blocks(page, "python")
+    shown = blocks(page, "python")  # those in "py" are what a format may have beside it
     missing = [block for block in shown if not any(block in source for source in sources)]
     assert len(shown) > 2
     assert missing == []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from jarvis_core import (
@@ -229,6 +230,9 @@ def test_what_was_read_can_be_sent_back(
     name: str, write: Callable[[list[Call]], str], raw: str, calls: list[Call]
 ) -> None:
     answer = parsed(name, [raw, write(calls)])
+    # Text that holds a whole header of its own is refused by the publisher's template too.
+    said = (answer["content"] or "") + (answer["reasoning"] or "")
+    assume(name != "gpt_oss" or not re.search(r"<\|channel\|>(analysis|final)<\|message", said))
     for prompt in send_back(name, answer):
         for call in answer["tool_calls"]:
             assert call["name"] in prompt
