@@ -33,7 +33,7 @@ class Lease:
     """
 
     def __init__(self, model: Model, adapter: str | None = None, claim: Claim = NOBODY) -> None:
-        model.enter(claim)
+        model.requests.enter(claim)
         self.model = model
         self.adapter = adapter
         self.claim = claim
@@ -82,7 +82,7 @@ class Lease:
         """Wait for a turn, which ``stack`` gives back."""
         came = perf_counter()
         prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
-        turns = self.model.turns
+        turns = self.model.requests.turns
         turn = await turns.take(
             self.claim, priority=request.priority, sequences=request.n * prompts
         )
@@ -132,13 +132,13 @@ class Lease:
         """The first delta or the result has come: the request waits no longer."""
         if self._waiting and not self._released:
             self._waiting = False
-            self.model.begin_answer()
+            self.model.requests.begin_answer()
 
     def release(self) -> None:
         """Give the model back; further calls do nothing."""
         if not self._released:
             self._released = True
-            self.model.leave(waiting=self._waiting)
+            self.model.requests.leave(waiting=self._waiting)
 
 
 class LeasedStream:

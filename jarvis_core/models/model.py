@@ -14,17 +14,15 @@ from jarvis_core.errors import (
     EngineDied,
     JarvisError,
     ModelUnavailable,
-    QueueFull,
     StateConflict,
 )
 from jarvis_core.host.client import Host, HostLimits
 from jarvis_core.host.environment import check_environment
 from jarvis_core.host.protocol import HostPlan
 from jarvis_core.models.events import EventKind, ModelEvent
-from jarvis_core.models.pace import Pace
+from jarvis_core.models.requests import Requests
 from jarvis_core.models.status import ModelState, ModelStatus
 from jarvis_core.models.suspects import Suspects
-from jarvis_core.models.turns import Claim, Turns
 from jarvis_core.settings import ModelConfig, ServerSettings
 
 STEADY = 10.0
@@ -55,15 +53,10 @@ class Model:
         self._host: Host | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._progress: tuple[int, int] | None = None
         self._load_seconds: float | None = None
         self.suspects = Suspects()
-        self.turns = Turns(self._places)
-        self._pace = Pace()
-        self._requests = 0
-        self._waiting = 0
+        self.requests = Requests(config.name, settings.queue_size, self._places)
 
     # -- what others see -------------------------------------------------------------------
 
@@ -91,8 +84,8 @@ class Model:
             loaded_bytes=self._progress[0] if self._progress else None,
             total_bytes=self._progress[1] if self._progress else None,
             stats=None if host is None else host.stats,
-            requests=self._requests,
-            waiting=self._waiting,
+            requests=self.requests.held,
+            waiting=self.requests.waiting,
             load_seconds=self._load_seconds,
             adapters=tuple(config.adapters),
             chat_format_reason=None if host is None else host.chat_format_reason,
@@ -125,8 +118,7 @@ class Model:
             self._enter(ModelState.COLD)
             return
         self._enter(ModelState.UNLOADING)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), drain)
+        await self.requests.drained(drain)
         await self.aclose()
         self._enter(ModelState.COLD)
 
@@ -274,40 +266,6 @@ class Model:
         )
 
     # -- requests --------------------------------------------------------------------------
-
-    def enter(self, claim: Claim) -> None:
-        """Count a request that wants this model.
-
-        Raises:
-            QueueFull: Too many requests wait already.
-        """
-        size = self._settings.queue_size
-        if self._waiting >= size:
-            raise QueueFull(
-                f"{self._waiting} requests for model {self.config.name!r} are waiting already",
-                retry_after=self._pace.until(self._waiting // 4),
-            )
-        own = self.turns.waiting(claim)
-        if own >= size - size // 4:  # the rest is left to other keys
-            raise QueueFull(
-                f"{own} requests of this API key wait for model {self.config.name!r} already",
-                retry_after=self._pace.until(own // 4),
-            )
-        self._requests += 1
-        self._waiting += 1
-        self._idle.clear()
-
-    def leave(self, *, waiting: bool) -> None:
-        """A request that entered has ended, perhaps while it still waited."""
-        self._requests -= 1
-        self._waiting -= waiting
-        if not self._requests:
-            self._idle.set()
-
-    def begin_answer(self) -> None:
-        """A request that entered waits no longer."""
-        self._waiting -= 1
-        self._pace.step()
 
     async def loaded(self) -> None:
         """Wait until it is ready; loads it if it is cold.
