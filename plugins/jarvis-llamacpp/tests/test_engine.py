@@ -106,7 +106,9 @@ def test_the_model_describes_itself(engine: Engine) -> None:
     assert info.backend.startswith("llama-cpp-python 0.")
     assert info.memory_bytes is not None
     assert info.memory_bytes > 90_000_000
-    assert info.capabilities == evolve(CAPABILITIES, tasks=frozenset({"generate"}))
+    assert info.capabilities == evolve(
+        CAPABILITIES, tasks=frozenset({"generate", "prefix_cache_reset"})
+    )
 
 
 async def test_a_question_gets_an_answer(engine: Engine) -> None:

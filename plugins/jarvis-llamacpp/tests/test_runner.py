@@ -366,6 +366,41 @@ async def test_aborting_twice_or_after_the_end_does_nothing(runner: Runner) -> N
     assert await run(runner, job("k")) == ["lmn"]
 
 
+async def test_prefixes_are_forgotten_between_two_steps(runner: Runner, context: Context) -> None:
+    prompt = "abcdefghijklmnopqrstuvwxyz"
+    first, again, after = job(prompt), job(prompt), job(prompt)
+    await run(runner, first)
+    await run(runner, again)
+    context.faults = slowly
+    running = job("A", count=300, endless=True)
+    runner.submit(running)
+    await running.reply.take()
+    await asyncio.wrap_future(runner.forget_prefixes())
+
+    assert not running.reply.finished
+    await run(runner, after)
+    assert [f.continuations[0].cached for f in (first, again, after)] == [0, 25, 0]
+    runner.abort(running)
+
+
+async def test_nobody_waits_for_an_engine_that_has_ended_to_forget(context: Context) -> None:
+    runner = start(context)
+    given_up = runner.forget_prefixes()
+    given_up.cancel()
+    assert await run(runner, job("a")) == ["bcd"]
+    context.paused.clear()
+    running = job("a")
+    runner.submit(running)
+    await asyncio.to_thread(context.entered.wait, 10)
+    waiting = asyncio.wrap_future(runner.forget_prefixes())
+    closing = asyncio.create_task(asyncio.to_thread(runner.close))
+    await asyncio.gather(closing, read(running), waiting, return_exceptions=True)
+
+    assert waiting.done()
+    with pytest.raises(EngineDied):
+        runner.forget_prefixes()
+
+
 def slowly(batch: Batch) -> bool:
     time.sleep(0.005)
     return True

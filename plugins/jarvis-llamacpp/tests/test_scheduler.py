@@ -541,6 +541,50 @@ def test_a_state_that_takes_long_to_store_waits_until_its_slot_is_taken(
     assert not engine.scheduler.cache.store_ahead()
 
 
+def test_after_prefixes_are_forgotten_neither_slots_nor_the_store_have_any() -> None:
+    engine = Engine(sequences=2, store_bytes=100_000)
+    firsts = [engine.add(range(1000 * i, 1000 * i + 100)) for i in range(1, 7)]
+    engine.run()
+    engine.scheduler.forget_prefixes()
+
+    assert engine.memory.used == 0
+    nexts = [engine.add([*first.tokens.tolist(), 7, 8, 9]) for first in firsts]
+    engine.run()
+    assert [s.cached for s in nexts] == [0] * 6
+
+
+def test_what_ran_when_prefixes_were_forgotten_goes_on_and_nobody_reuses_it() -> None:
+    engine = Engine(sequences=4, n_batch=64)
+    reading, writing = engine.add(range(400)), engine.add(range(1000, 1040), most=60)
+    for _ in range(4):
+        engine.step()
+    led = engine.add([*range(400), 7])
+    engine.step()
+    engine.scheduler.forget_prefixes()
+    others = [engine.add([*range(400), 8]), engine.add([*range(1000, 1040), 9])]
+    engine.run()
+
+    assert reading.tokens.tolist() == expected(range(400), 4)
+    assert writing.tokens.tolist() == expected(range(1000, 1040), 60)
+    # What is computed from then on is a prefix like any other: one of these reads it for both.
+    assert sorted([led.cached, others[0].cached]) == [0, 400]
+    assert others[1].cached == 0
+
+
+def test_what_made_room_when_prefixes_were_forgotten_comes_back() -> None:
+    engine = Engine(kv_size=512, context_length=512, n_batch=512)
+    prompts = [range(1000 * i, 1000 * i + 50) for i in range(4)]
+    sequences = [engine.add(prompt, most=200) for prompt in prompts]
+    while not any(sequence.saved is not None for sequence in sequences):
+        engine.step()
+    engine.scheduler.forget_prefixes()
+    engine.run()
+
+    for sequence, prompt in zip(sequences, prompts, strict=True):
+        assert sequence.tokens.tolist() == expected(prompt, 200)
+    assert engine.memory.used == 0
+
+
 def test_without_a_store_only_what_slots_hold_is_resumed() -> None:
     engine = Engine(sequences=2)
     firsts = [engine.add(range(1000 * i, 1000 * i + 100)) for i in range(1, 7)]

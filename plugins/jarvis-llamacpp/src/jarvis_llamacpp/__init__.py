@@ -47,11 +47,11 @@ CAPABILITIES = Capabilities(
             "xtc_threshold",
         }
     ),
-    tasks=frozenset({"embed", "generate", "rerank"}),
+    tasks=frozenset({"embed", "generate", "prefix_cache_reset", "rerank"}),
 )
 """The upper bound: a model generates, embeds or ranks."""
 
-_GENERATES = evolve(CAPABILITIES, tasks=frozenset({"generate"}))
+_GENERATES = evolve(CAPABILITIES, tasks=frozenset({"generate", "prefix_cache_reset"}))
 
 
 async def load(model: ModelSpec, settings: LlamaCppSettings) -> Engine:

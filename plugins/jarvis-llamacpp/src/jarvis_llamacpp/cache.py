@@ -157,6 +157,8 @@ class PrefixCache(Generic[S]):
         held = self.ledger.length(slot.seq)
         if not held or slot.salt != sequence.salt:
             return 0
+        if slot.owner is not None and not slot.owner.kept:
+            return 0
         common = common_prefix(slot.tokens, sequence.tokens, min(held, sequence.length - 1))
         if not self._partial_reuse and (slot.owner is not None or common < held):
             return 0
@@ -222,8 +224,11 @@ class PrefixCache(Generic[S]):
             sequence.computed = 0
 
     def leave(self, sequence: S) -> None:
-        """End a sequence; its tokens stay in the slot."""
+        """End a sequence; its tokens stay in the slot, if others may reuse them."""
+        slot = self.slots[sequence.seq]
         self._release(sequence)
+        if not sequence.kept:
+            self._truncate(slot, 0)
         if self.ledger.unified and self.store.limit:
             while self.ledger.idle > MOST_IDLE and self.evict():
                 pass
@@ -297,6 +302,15 @@ class PrefixCache(Generic[S]):
                 self._keep(slot)
                 return True
         return False
+
+    def forget(self) -> None:
+        """Forget every prefix; what running sequences have computed is theirs alone from now on."""
+        for slot in self.slots:
+            if slot.owner is None:
+                self._truncate(slot, 0)
+            else:
+                slot.owner.kept = False
+        self.store.clear()
 
     def reset(self) -> None:
         """Forget everything: llama.cpp's memory was cleared."""

@@ -133,6 +133,10 @@ class LlamaCppEngine:
         """Text of token ids, special tokens visible."""
         return self._encoder.decode(token_ids)
 
+    async def reset(self) -> None:
+        """Forget every cached prefix; requests that run go on."""
+        await asyncio.wrap_future(self._runner.forget_prefixes())
+
     def stats(self) -> EngineStats:
         """Gauges and counters."""
         return self._runner.stats()

@@ -114,6 +114,18 @@ class Runner:
                 if not readers:
                     stepper.context.interrupt.set()
 
+    def forget_prefixes(self) -> Future[None]:
+        """Forget every cached prefix before the next step; the future is done when that is done.
+
+        Raises:
+            EngineDied: The thread has ended.
+        """
+        forgotten: Future[None] = Future()
+        with self._gate:
+            self.check()
+            self._commands.put(lambda: self._forget_prefixes(forgotten))
+        return forgotten
+
     def close(self) -> None:
         """Fail what runs, free the context, end the thread."""
         self._commands.put(None)
@@ -232,6 +244,16 @@ class Runner:
             continuation.order = (job.request.priority, self._arrivals)
             if self._scheduler is not None:
                 self._scheduler.add(continuation)
+
+    def _forget_prefixes(self, forgotten: Future[None]) -> None:
+        if not forgotten.set_running_or_notify_cancel():
+            return
+        if self._dead is not None:
+            forgotten.set_exception(EngineDied(self._dead))
+            return
+        if self._scheduler is not None:
+            self._scheduler.forget_prefixes()
+        forgotten.set_result(None)
 
     def _end(self, job: Job) -> None:
         """Take a request's continuations away from the scheduler."""

@@ -188,6 +188,14 @@ class Scheduler(Generic[S]):
         self._most_running = len(self.running)
         return True
 
+    def forget_prefixes(self) -> None:
+        """Forget what was computed for others; what runs or made room goes on with its own."""
+        self.cache.forget()
+        for sequence in self.waiting:
+            sequence.leader = None
+            if sequence.saved is not None:
+                sequence.kept = False
+
     def reset(self) -> None:
         """Drop what runs and forget what was computed; sequences that wait stay."""
         self._steady = None
@@ -306,6 +314,8 @@ class Scheduler(Generic[S]):
         best = reused + LEAST_LED - 1
         for other in self.running:
             if other.computed >= other.prompt_length or other.salt != sequence.salt:
+                continue
+            if not other.kept:
                 continue
             most = min(other.prompt_length, sequence.length - 1)
             common = common_prefix(other.tokens, sequence.tokens, most)

@@ -28,6 +28,7 @@ class Sequence:
         saved: Its state while it makes room for others.
         leader: A sequence that is just computing a prefix of this one.
         led: Tokens of that prefix.
+        kept: Whether others may reuse what it computes.
     """
 
     tokens: Tokens
@@ -44,6 +45,7 @@ class Sequence:
     saved: npt.NDArray[np.uint8] | None = None
     leader: Sequence | None = None
     led: int = 0
+    kept: bool = True
 
     @property
     def remaining(self) -> int:
