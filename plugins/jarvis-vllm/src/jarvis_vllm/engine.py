@@ -58,6 +58,7 @@ class VllmEngine:
         self._dead: str | None = None
         self._closed = False
         self._asleep = 0
+        self._moving = False
         self._queues: set[Any] = set()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenizer")
         self._shutting_down: asyncio.Future[None] | None = None
@@ -92,28 +93,35 @@ class VllmEngine:
         return self._counters.read()
 
     async def sleep(self, level: int) -> None:
-        """Give GPU memory back; what runs is ended first."""
+        """Give GPU memory back; vLLM would abort what runs, but the core lets it end first."""
         self._check()
         self._asleep = level
-        with self._errors():
+        with self._errors(), self._busy():
             await self._llm.reset_prefix_cache()
             await self._llm.sleep(level)
 
     async def wake(self) -> None:
         """Take GPU memory again, with the weights in it."""
         self._check(asleep=True)
-        with self._errors():
+        with self._errors(), self._busy():
             await self._llm.wake_up(["weights"])
             if self._asleep == 2:
                 await self._llm.collective_rpc("reload_weights")
+                await self._drop_adapters()
             await self._llm.wake_up(["kv_cache"])
         self._asleep = 0
 
+    async def _drop_adapters(self) -> None:
+        """Let vLLM read adapters anew when they are next asked for: theirs were weights too."""
+        if self._info.adapters:
+            for number in await self._llm.list_loras():
+                await self._llm.remove_lora(number)
+
     async def reset(self) -> None:
-        """Forget every cached prefix."""
+        """Forget every cached prefix; what runs is computed anew, or vLLM would forget nothing."""
         self._check()
         with self._errors():
-            await self._llm.reset_prefix_cache()
+            await self._llm.reset_prefix_cache(reset_running_requests=True)
 
     async def aclose(self) -> None:
         """Abort what runs, and end vLLM's processes."""
@@ -139,6 +147,15 @@ class VllmEngine:
             raise EngineDied(self._dead)
         if self._asleep and not asleep:
             raise ModelUnavailable(f"model {self._info.name!r} sleeps: wake it first")
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """While weights are moved vLLM answers nothing, and that may take minutes."""
+        self._moving = True
+        try:
+            yield
+        finally:
+            self._moving = False
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -172,8 +189,7 @@ class VllmEngine:
         """Ask vLLM's engine process for a sign of life, and refresh its metrics, for ever."""
         try:
             while True:
-                async with asyncio.timeout(self._hang_timeout):
-                    await self._llm.is_sleeping()
+                await self._sign_of_life()
                 self._counters.metrics = await asyncio.to_thread(backend.metrics_text)
                 await asyncio.sleep(min(5.0, self._hang_timeout / 4))
         except TimeoutError:
@@ -182,6 +198,14 @@ class VllmEngine:
             self._die("vLLM's engine process has died")
         except Exception as error:  # what its transport raises when the other side is gone
             self._die(f"vLLM's engine process cannot be asked: {type(error).__name__}: {error}")
+
+    async def _sign_of_life(self) -> None:
+        try:
+            async with asyncio.timeout(self._hang_timeout):
+                await self._llm.is_sleeping()
+        except TimeoutError:
+            if not self._moving:
+                raise
 
     def _die(self, reason: str) -> None:
         if self._dead is None and not self._closed:
