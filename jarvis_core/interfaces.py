@@ -109,14 +109,29 @@ class Reranker(Protocol):
 
 @runtime_checkable
 class Sleeper(Protocol):
-    """An engine whose capabilities name the task ``sleep``."""
+    """An engine whose capabilities name the task ``sleep``.
+
+    One that fails to sleep or to wake is ended with its host, and loaded anew.
+    """
 
     async def sleep(self, level: int) -> None:
-        """Give memory back; level 1 keeps the weights in host RAM, 2 drops them."""
+        """Give memory back; level 1 keeps the weights in host RAM, 2 drops them.
+
+        Nothing runs when it is called, and nothing but ``stats``, ``wake`` and ``aclose`` is
+        called before it is awake again.
+
+        Raises:
+            RequestError: It cannot sleep so; nothing has changed.
+            EngineError: It failed.
+        """
         ...
 
     async def wake(self) -> None:
-        """Be ready again."""
+        """Be ready again, with the weights that it had; cached prefixes may be forgotten.
+
+        Raises:
+            EngineError: It failed.
+        """
         ...
 
 
@@ -125,7 +140,11 @@ class PrefixCache(Protocol):
     """An engine whose capabilities name the task ``prefix_cache_reset``."""
 
     async def reset(self) -> None:
-        """Forget every cached prefix."""
+        """Forget every cached prefix; requests that run go on.
+
+        Raises:
+            EngineError: It failed.
+        """
         ...
 
 

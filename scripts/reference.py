@@ -7,6 +7,7 @@ Needs the core and our plugins installed.
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import sys
 import textwrap
@@ -162,9 +163,9 @@ def http_page() -> Iterator[str]:
     )
     yield from section("Routes")
     rows = [
-        (route.method, f"`{path}`", KEYS[route.scope], first_line(route.endpoint))
+        (part.method, f"`{part.template}`", KEYS[part.scope], first_line(part.endpoint))
         for route in ROUTES
-        for path in route.documented
+        for part in route.documented
     ]
     yield from table(("method", "path", "key", "what it answers"), rows)
 
@@ -180,9 +181,9 @@ def parameters_page() -> Iterator[str]:
         "header `X-Jarvis-Ignored-Params`. `GET /v1/models/{name}` tells the same of one model, "
         "and `POST /v1/chat/completions/render` of one request.",
     )
-    for route in ROUTES:
+    for route in itertools.chain.from_iterable(route.documented for route in ROUTES):
         if route.parameters is not None:
-            yield from section(f"{route.method} `{route.documented[0]}`")
+            yield from section(f"{route.method} `{route.template}`")
             yield from parameters(route.parameters)
 
 

@@ -135,6 +135,20 @@ class RanksBackwards(FakeEngine):
         return evolve(found, scores=[-score for score in found.scores])
 
 
+class LosesItsWeights(FakeEngine):
+    """What it says after a sleep in which its weights were dropped is something else."""
+
+    lost = False
+
+    async def sleep(self, level: int) -> None:
+        self.lost = level == 2
+        await super().sleep(level)
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        async for output in super().generate(request):
+            yield evolve(output, token_ids=(7,)) if self.lost and output.token_ids else output
+
+
 class NeverForgets(FakeEngine):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         async for output in super().generate(request):
@@ -190,6 +204,7 @@ Check = Callable[[Kit, FakeEngine], Awaitable[None]]
         (CutsLongTexts(SPEC), Kit.test_a_text_too_long_to_embed_is_refused_and_not_cut),
         (RanksBackwards(SPEC), Kit.test_the_document_that_answers_scores_highest),
         (NeverForgets(SPEC), Kit.test_after_a_reset_no_prefix_is_found),
+        (LosesItsWeights(SPEC), Kit.test_after_sleeping_at_any_level_it_answers_as_before),
     ],
 )
 async def test_the_kit_catches(engine: FakeEngine, check: Check) -> None:

@@ -146,16 +146,12 @@ class Done:
     """The result of a call that has none."""
 
 
+Operation = ResetPrefixCache | SleepRequest | WakeRequest
+"""What operators ask, not clients."""
+
 StreamRequest = ChatRequest | CompletionRequest
 CallRequest = (
-    EmbedRequest
-    | RerankRequest
-    | TokenizeRequest
-    | DetokenizeRequest
-    | RenderRequest
-    | ResetPrefixCache
-    | SleepRequest
-    | WakeRequest
+    EmbedRequest | RerankRequest | TokenizeRequest | DetokenizeRequest | RenderRequest | Operation
 )
 HostRequest = StreamRequest | CallRequest
 

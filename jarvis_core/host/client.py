@@ -268,6 +268,10 @@ class Host:
             raise self._died()
         return await self._pending.call(request, result, request_id)
 
+    def cut(self, make_error: Callable[[], JarvisError]) -> None:
+        """Fail everything that is not answered, and end its work."""
+        self._pending.cut(make_error)
+
     def _on_frame(self, frame: Frame) -> None:
         if self._pending.on_frame(frame):
             return

@@ -17,7 +17,7 @@ from attrs import evolve, mutable
 
 from jarvis_core.chat import Accepted
 from jarvis_core.errors import ConfigError, EngineDied, EngineError, JarvisError
-from jarvis_core.host.calls import REQUESTS, HostRequest, StreamRequest
+from jarvis_core.host.calls import REQUESTS, HostRequest, SleepRequest, StreamRequest
 from jarvis_core.host.loaded import Loaded
 from jarvis_core.host.protocol import (
     CLOSE_GRACE,
@@ -186,6 +186,8 @@ class EngineSide:
             if isinstance(request, StreamRequest):
                 await self._stream(number, self._loaded.stream(request, request_id))
             else:
+                if isinstance(request, SleepRequest):
+                    await self._others_ended(number)
                 result = await self._loaded.call(request)
                 self._channel.send(["result", number, converter.unstructure(result)])
         except JarvisError as error:
@@ -193,6 +195,12 @@ class EngineSide:
         except Exception:
             _log.exception("request %s failed", request_id)
             self._fail(number, EngineError("internal error"))
+
+    async def _others_ended(self, number: int) -> None:
+        """Wait for requests that were cut and are still ending."""
+        others = [r.task for other, r in self._running.items() if other != number]
+        if others:
+            await asyncio.wait(others)
 
     async def _stream(self, number: int, answer: AsyncGenerator[Accepted | Delta, None]) -> None:
         state = self._running[number]

@@ -118,6 +118,12 @@ class Pending:
             self._fail(number, make_error())
         return tuple(held)
 
+    def cut(self, make_error: Callable[[], JarvisError]) -> None:
+        """Fail everything, and end its work."""
+        for number in (*self._streams, *self._calls):
+            self._fail(number, make_error())
+            self._send(["cancel", number])
+
 
 def _settle(future: asyncio.Future[Any], result: Any) -> None:
     if future.done():

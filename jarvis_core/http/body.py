@@ -29,10 +29,19 @@ async def read_json(request: Request, settings: ServerSettings) -> dict[str, Any
         SlowRequest: It did not come in time.
         RequestError: It is not strict JSON, or not an object.
     """
-    value = parse(await _read(request, settings))
-    if not isinstance(value, dict):
-        raise RequestError("the body must be a JSON object")
-    return value
+    return _an_object(parse(await _read(request, settings)))
+
+
+async def read_optional_json(request: Request, settings: ServerSettings) -> dict[str, Any]:
+    """The JSON object that a client sent, empty if it sent nothing.
+
+    Raises:
+        BodyTooLarge: It is over the limit.
+        SlowRequest: It did not come in time.
+        RequestError: It is not strict JSON, or not an object.
+    """
+    body = await _read(request, settings)
+    return _an_object(parse(body)) if body else {}
 
 
 async def discard(request: Request, settings: ServerSettings) -> None:
@@ -67,6 +76,12 @@ async def _read(request: Request, settings: ServerSettings) -> bytes:
         ) from None
     connection_of(request).body_read()
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _an_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RequestError("the body must be a JSON object")
+    return value
 
 
 def _too_large(limit: int) -> BodyTooLarge:

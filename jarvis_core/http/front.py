@@ -202,7 +202,7 @@ class Route:
         parameters: What becomes of each field of that.
         task: What a model must be able to do; empty where every model can.
         media: Types of what it answers, the whole answer's first.
-        documented_at: Paths as OpenAPI writes them, where they are not one for ``path``.
+        parts: What its path stands for, each documented by itself.
     """
 
     method: str
@@ -215,7 +215,7 @@ class Route:
     parameters: ParameterTable | None = None
     task: str = ""
     media: tuple[str, ...] = (JSON,)
-    documented_at: tuple[str, ...] = ()
+    parts: tuple[Route, ...] = ()
 
     @property
     def metered(self) -> bool:
@@ -223,6 +223,11 @@ class Route:
         return self.method == "POST" and self.scope is Scope.USER
 
     @property
-    def documented(self) -> tuple[str, ...]:
-        """Its paths as OpenAPI writes them: ``/v1/models/{name}``."""
-        return self.documented_at or (_PATH_PARAMETER.sub(r"{\1}", self.path),)
+    def documented(self) -> tuple[Route, ...]:
+        """What is documented of it: its parts, or itself."""
+        return self.parts or (self,)
+
+    @property
+    def template(self) -> str:
+        """Its path as OpenAPI writes it: ``/v1/models/{name}``."""
+        return _PATH_PARAMETER.sub(r"{\1}", self.path)

@@ -209,7 +209,7 @@ def _gauges(statuses: Iterable[ModelStatus]) -> Iterator[Metric]:
     running = gauge("requests_running", "Requests of which text is being generated.")
     waiting = gauge("requests_waiting", "Requests of which no text has come yet.")
     load = gauge("model_load_duration_seconds", "Seconds that the last load took.")
-    memory = gauge("model_memory_bytes", "Bytes that a loaded model occupies.")
+    memory = gauge("model_memory_bytes", "Bytes that a loaded model occupies, unless it sleeps.")
     kv = gauge("kv_cache_usage_ratio", "Share of the KV cache held by running requests.")
     for status in statuses:
         labels = _labels(status)
@@ -217,7 +217,8 @@ def _gauges(statuses: Iterable[ModelStatus]) -> Iterator[Metric]:
         waiting.add_metric(labels, status.waiting)
         if status.load_seconds is not None:
             load.add_metric(labels, status.load_seconds)
-        if status.info is not None and status.info.memory_bytes is not None:
+        asleep = status.state is ModelState.ASLEEP
+        if status.info is not None and status.info.memory_bytes is not None and not asleep:
             memory.add_metric(labels, status.info.memory_bytes)
         if status.stats is not None and status.stats.kv_total:
             kv.add_metric(labels, status.stats.kv_used / status.stats.kv_total)

@@ -1,16 +1,39 @@
-"""The models and their adapters: listed, shown one by one, loaded and unloaded."""
+"""The models and their adapters: listed, shown one by one, loaded, put to sleep, unloaded."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any
 from urllib.parse import unquote
 
+from attrs import frozen
+
 from jarvis_core.errors import MethodNotAllowed
+from jarvis_core.http.body import read_optional_json
+from jarvis_core.http.converter import Between, structurer
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front
+from jarvis_core.http.openai.parameter_table import ParameterTable, core, ignored_header
 from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.responses import Response, json
 from jarvis_core.models.status import ModelState, ModelStatus
+
+
+@frozen(kw_only=True)
+class SleepBody:
+    """The body of POST /v1/models/{name}/sleep, which may be left out."""
+
+    level: Annotated[int, Between(1, 2)] = 1
+
+
+SLEEP_PARAMETERS = ParameterTable(
+    core("level", "that can sleep: 1, the default, keeps the weights in RAM, 2 drops them"),
+)
+
+_structure_sleep = structurer(SleepBody)
+
+_SHORT_NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 
 async def listing(front: Front, exchange: Exchange) -> Response:
@@ -31,24 +54,61 @@ async def retrieve(front: Front, exchange: Exchange, name: str) -> Response:
     return json(_model(status) | _endpoints(front, status))
 
 
+async def load(front: Front, exchange: Exchange, name: str) -> Response:
+    """Make a model ready: load it if it is cold or failed, wake it if it is asleep."""
+    return json(_model(await front.catalogue.load(name)))
+
+
+async def unload(front: Front, exchange: Exchange, name: str) -> Response:
+    """Let a model's requests end, then end its process; the next request loads it again."""
+    return json(_model(await front.catalogue.unload(name)))
+
+
+async def sleep(front: Front, exchange: Exchange, name: str) -> Response:
+    """Let a model's requests end, then give its memory back; the next request wakes it.
+
+    Its process stays, so that waking is no loading. The level may stand in the query instead.
+    """
+    raw = await read_optional_json(exchange.request, front.settings)
+    level = exchange.request.args.get("level")
+    if level is not None:
+        raw.setdefault("level", int(level) if _SHORT_NUMBER.match(level) else level)
+    status = await front.catalogue.sleep(name, _structure_sleep(raw).level)
+    return json(_model(status), headers=ignored_header(SLEEP_PARAMETERS.ignored(raw)))
+
+
+async def wake(front: Front, exchange: Exchange, name: str) -> Response:
+    """Wake a sleeping model; one that is ready stays so."""
+    return json(_model(await front.catalogue.wake(name)))
+
+
+async def reset_prefix_cache(front: Front, exchange: Exchange, name: str) -> Response:
+    """Let a ready model forget every cached prefix; what runs goes on."""
+    return json(_model(await front.catalogue.reset_prefix_cache(name, exchange.id)))
+
+
+ACTIONS: Mapping[str, Callable[[Front, Exchange, str], Awaitable[Response]]] = {
+    action.__name__: action for action in (load, unload, sleep, wake, reset_prefix_cache)
+}
+"""What can be done to a model, by the end of the path."""
+
+
 async def change(front: Front, exchange: Exchange, name: str) -> Response:
-    """Load or unload a model, whichever the path ends in."""
+    """Do to a model what the path ends in."""
     model, _, action = name.rpartition("/")
     model = unquote(model)
-    if model and action == "load":
-        exchange.model = front.catalogue.status(model).name
-        return json(_model(await front.catalogue.load(model)))
-    if model and action == "unload":
-        exchange.model = front.catalogue.status(model).name
-        return json(_model(await front.catalogue.unload(model)))
-    raise _NoSuchAction()
+    if not model or action not in ACTIONS:
+        raise _NoSuchAction()
+    exchange.model = front.catalogue.status(model).name
+    return await ACTIONS[action](front, exchange, model)
 
 
 class _NoSuchAction(MethodNotAllowed):
     """POST on the path of a model itself."""
 
     def __init__(self) -> None:
-        super().__init__("a model takes POST at /load and /unload below its path")
+        *some, last = (f"/{action}" for action in ACTIONS)
+        super().__init__(f"a model takes POST at {', '.join(some)} and {last} below its path")
         self.headers = {"Allow": "GET, HEAD"}
 
 

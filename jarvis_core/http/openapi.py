@@ -52,8 +52,9 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     definitions = Definitions()
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        for path in route.documented:
-            paths.setdefault(path, {})[route.method.lower()] = _operation(route, path, definitions)
+        for part in route.documented:
+            operation = _operation(part, part.template, definitions)
+            paths.setdefault(part.template, {})[part.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -70,7 +71,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
                 "admin_key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A key that may load and unload models.",
+                    "description": "A key that may change what is loaded.",
                 },
             },
         },
@@ -94,7 +95,8 @@ def _operation(route: Route, path: str, definitions: Definitions) -> dict[str, A
         operation["description"] = more.strip()
     if route.body is not None:
         schema = definitions.of(route.body, lambda name: _described(route, name))
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+        needed = bool(definitions.schemas[schema["$ref"].rpartition("/")[2]]["required"])
+        operation["requestBody"] = {"required": needed, "content": {JSON: {"schema": schema}}}
     return operation
 
 

@@ -124,7 +124,17 @@ ROUTES = (
         path="/v1/models/<name:path>",
         endpoint=models.change,
         scope=Scope.ADMIN,
-        documented_at=("/v1/models/{name}/load", "/v1/models/{name}/unload"),
+        parts=tuple(
+            Route(
+                method="POST",
+                path=f"/v1/models/<name:path>/{name}",
+                endpoint=action,
+                scope=Scope.ADMIN,
+                body=models.SleepBody if name == "sleep" else None,
+                parameters=models.SLEEP_PARAMETERS if name == "sleep" else None,
+            )
+            for name, action in models.ACTIONS.items()
+        ),
     ),
     Route(
         method="GET",

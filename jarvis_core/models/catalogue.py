@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from jarvis_core.errors import ModelNotFound
+from jarvis_core.errors import ModelNotFound, StateConflict
 from jarvis_core.models.events import ModelEvent
 from jarvis_core.models.lease import Lease
 from jarvis_core.models.model import Model
@@ -54,7 +54,7 @@ class Catalogue:
         await asyncio.gather(*(model.aclose() for model in self._models.values()))
 
     async def settled(self) -> None:
-        """Wait until no model is loading or unloading."""
+        """Wait until no model is in a state that ends by itself."""
         await asyncio.gather(*(model.settled() for model in self._models.values()))
 
     def statuses(self) -> list[ModelStatus]:
@@ -75,7 +75,7 @@ class Catalogue:
 
     @asynccontextmanager
     async def lease(self, name: str, claim: Claim = NOBODY) -> AsyncIterator[Lease]:
-        """Hold a loaded model for one request; loads it if it is cold.
+        """Hold a loaded model for one request; loads it if it is cold, wakes it if it is asleep.
 
         Args:
             name: Of a model, an alias or an adapter.
@@ -83,7 +83,7 @@ class Catalogue:
 
         Raises:
             ModelNotFound: No model, alias or adapter has that name.
-            ModelUnavailable: It is loading, unloading, or does not answer.
+            ModelUnavailable: It is not ready yet, or ceases to be, or does not answer.
             QueueFull: Too many requests wait already.
             ConfigError: It failed to load.
             EngineError: The same.
@@ -97,21 +97,19 @@ class Catalogue:
             lease.release()
 
     async def load(self, name: str) -> ModelStatus:
-        """Load a model and wait for it; a failed one is tried again.
+        """Make a model ready and wait for it: a failed one is tried again, a sleeping one wakes.
 
         Raises:
             ModelNotFound: No model, alias or adapter has that name.
+            StateConflict: It was unloaded or put to sleep meanwhile.
             ConfigError: It cannot be loaded.
             EngineError: The same.
         """
         model = self._find(name)
-        if model.state is ModelState.UNLOADING:
+        if model.state in (ModelState.UNLOADING, ModelState.FALLING_ASLEEP):
             await model.settled()
         model.begin_load()
-        await model.settled()
-        if model.state is ModelState.FAILED and model.error is not None:
-            raise model.error
-        return model.status()
+        return await self._made_ready(model)
 
     async def unload(self, name: str) -> ModelStatus:
         """Let a model's requests end, then give its memory back.
@@ -122,6 +120,61 @@ class Catalogue:
         """
         model = self._find(name)
         await model.unload(self._settings.drain_timeout)
+        return model.status()
+
+    async def sleep(self, name: str, level: int) -> ModelStatus:
+        """Let a model's requests end, then let its engine give memory back.
+
+        Args:
+            name: Of a model, an alias or an adapter.
+            level: 1 keeps the weights in the memory of the host, 2 drops them.
+
+        Raises:
+            ModelNotFound: No model, alias or adapter has that name.
+            StateConflict: It is not ready.
+            RequestError: Its engine cannot sleep, or not so.
+            EngineError: Its engine failed, and its host is replaced.
+        """
+        model = self._find(name)
+        await model.sleep(level, self._settings.drain_timeout)
+        return model.status()
+
+    async def wake(self, name: str) -> ModelStatus:
+        """Wake a model and wait for it.
+
+        Raises:
+            ModelNotFound: No model, alias or adapter has that name.
+            StateConflict: It is not loaded, or was unloaded meanwhile.
+            UnsupportedParameter: Its engine cannot sleep.
+            EngineError: It could not be woken, and not be loaded instead.
+        """
+        model = self._find(name)
+        if model.state is ModelState.FALLING_ASLEEP:
+            await model.settled()
+        model.begin_wake()
+        return await self._made_ready(model)
+
+    async def reset_prefix_cache(self, name: str, request_id: str) -> ModelStatus:
+        """Let a model's engine forget every cached prefix.
+
+        Raises:
+            ModelNotFound: No model, alias or adapter has that name.
+            StateConflict: It is not ready.
+            RequestError: Its engine cannot do that.
+            EngineError: Its engine failed.
+        """
+        model = self._find(name)
+        await model.reset_prefix_cache(request_id)
+        return model.status()
+
+    async def _made_ready(self, model: Model) -> ModelStatus:
+        await model.settled()
+        if model.state is ModelState.FAILED and model.error is not None:
+            raise model.error
+        if model.state is not ModelState.READY:
+            raise StateConflict(
+                f"model {model.config.name!r} is {model.state.words}: that was ordered meanwhile"
+            )
         return model.status()
 
     def _find(self, name: str) -> Model:

@@ -14,14 +14,25 @@ from jarvis_core.errors import (
     EngineDied,
     JarvisError,
     ModelUnavailable,
+    RequestError,
     StateConflict,
 )
-from jarvis_core.host.client import Host, HostLimits
+from jarvis_core.host.calls import (
+    Done,
+    Operation,
+    ResetPrefixCache,
+    SleepRequest,
+    WakeRequest,
+    check_task,
+)
+from jarvis_core.host.client import Host
 from jarvis_core.host.environment import check_environment
-from jarvis_core.host.protocol import HostPlan
+from jarvis_core.models.change import Change, GivenUp, Work
 from jarvis_core.models.events import EventKind, ModelEvent
+from jarvis_core.models.plan import host_limits, host_plan
 from jarvis_core.models.requests import Requests
-from jarvis_core.models.status import ModelState, ModelStatus
+from jarvis_core.models.rest import move
+from jarvis_core.models.status import BECOMING_READY, PASSING, ModelState, ModelStatus
 from jarvis_core.models.suspects import Suspects
 from jarvis_core.settings import ModelConfig, ServerSettings
 
@@ -32,9 +43,10 @@ _log = structlog.get_logger("jarvis.models")
 
 
 class Model:
-    """A model through all its hosts: loads it, replaces a host that died, ends it.
+    """A model through all its hosts: loads it, replaces a host that died, lets it sleep, ends it.
 
-    One task, the supervisor, owns the host and the state while the model is loaded or loading.
+    One task, the supervisor, owns the host while there is one, and replaces it. Another, the
+    change, does what is ordered: unload, sleep, wake.
     """
 
     def __init__(
@@ -47,16 +59,18 @@ class Model:
         self.state = ModelState.COLD
         self.wanted = config.preload
         self.error: JarvisError | None = None
+        self.suspects = Suspects()
+        self.requests = Requests(config.name, settings.queue_size, self._places)
         self._settings = settings
         self._announce = announce
         self._created = int(time.time())
         self._host: Host | None = None
+        self._resting: Host | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._change = Change()
         self._changed = asyncio.Event()
         self._progress: tuple[int, int] | None = None
         self._load_seconds: float | None = None
-        self.suspects = Suspects()
-        self.requests = Requests(config.name, settings.queue_size, self._places)
 
     # -- what others see -------------------------------------------------------------------
 
@@ -94,15 +108,31 @@ class Model:
     # -- life ------------------------------------------------------------------------------
 
     def begin_load(self) -> None:
-        """Load in the background; nothing happens if it is loaded or loading."""
+        """Make it ready in the background, by loading or waking; nothing happens if it is."""
         self.wanted = True
-        if self._supervisor is None or self._supervisor.done():
+        if self.state is ModelState.ASLEEP and self._host is not None:
+            self._enter(ModelState.WAKING)
+            self._change.begin(self._wake(self._host))
+        elif self._supervisor is None or self._supervisor.done():
             self._enter(ModelState.LOADING)
             self._supervisor = asyncio.create_task(self._supervise())
 
+    def begin_wake(self) -> None:
+        """Wake it in the background; nothing happens if it is awake.
+
+        Raises:
+            UnsupportedParameter: Its engine cannot sleep.
+            StateConflict: It is not loaded.
+        """
+        if self._host is not None and self._host.info is not None:
+            check_task(WakeRequest(), self._host.info)
+        if self.state not in (ModelState.ASLEEP, ModelState.WAKING, ModelState.READY):
+            raise self._conflict("only a sleeping model can be woken; load makes any model ready")
+        self.begin_load()
+
     async def settled(self) -> None:
-        """Wait until it is neither loading nor unloading."""
-        while self.state in (ModelState.LOADING, ModelState.UNLOADING):
+        """Wait until it is in no state that ends by itself."""
+        while self.state in PASSING:
             await self._changed.wait()
 
     async def unload(self, drain: float) -> None:
@@ -118,17 +148,100 @@ class Model:
             self._enter(ModelState.COLD)
             return
         self._enter(ModelState.UNLOADING)
-        await self.requests.drained(drain)
-        await self.aclose()
-        self._enter(ModelState.COLD)
+        await self._make(self._unload(drain))
+
+    async def sleep(self, level: int, drain: float) -> None:
+        """Let running requests end for ``drain`` seconds, then let the engine give memory back.
+
+        Raises:
+            StateConflict: It is not ready, or was unloaded meanwhile.
+            RequestError: Its engine cannot sleep, or not so.
+            EngineError: Its engine failed, and the host is replaced.
+        """
+        request = SleepRequest(level=level)
+        host = self._ready_host(request, "only a ready model can be put to sleep")
+        self.wanted = False
+        self._enter(ModelState.FALLING_ASLEEP)
+        await self._make(self._fall_asleep(host, request, drain))
+
+    async def reset_prefix_cache(self, request_id: str) -> None:
+        """Let the engine forget every cached prefix.
+
+        Raises:
+            StateConflict: It is not ready.
+            RequestError: Its engine cannot do that.
+            EngineError: Its engine failed.
+        """
+        request = ResetPrefixCache()
+        host = self._ready_host(request, "only a ready model has a prefix cache")
+        await host.call(request, Done, request_id)
 
     async def aclose(self) -> None:
         """End the host and its supervisor now."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
+        self._change.give_up()
+        await self._end_host()
+
+    async def _make(self, work: Work) -> None:
+        """Change its state, to the end even if who asked for it leaves."""
+        try:
+            await self._change.make(work)
+        except GivenUp:
+            raise self._conflict("what was begun was given up for that") from None
+
+    async def _unload(self, drain: float) -> None:
+        if self._host is not None:
+            await self.requests.drained(drain)
+        await self._end_host()
+        self._enter(ModelState.COLD)
+
+    async def _fall_asleep(self, host: Host, request: SleepRequest, drain: float) -> None:
+        name = self.config.name
+        await self.requests.drained(drain)
+        self._resting = host
+        host.cut(lambda: ModelUnavailable(f"model {name!r} was put to sleep", retry_after=2.0))
+        try:
+            await move(host, request, model=name, patience=self._settings.load_timeout)
+        except RequestError:
+            self._resting, self.wanted = None, True
+            self._enter(ModelState.READY)
+            raise
+        self._enter(ModelState.ASLEEP)
+        _log.info("model asleep", model=name, level=request.level)
+
+    async def _wake(self, host: Host) -> None:
+        name, began = self.config.name, time.monotonic()
+        await move(host, WakeRequest(), model=name, patience=self._settings.load_timeout)
+        self._resting = None
+        self._enter(ModelState.READY)
+        _log.info("model awake", model=name, seconds=round(time.monotonic() - began, 3))
+
+    def _ready_host(self, request: Operation, why: str) -> Host:
+        """The host of a ready model that can do what is asked.
+
+        Raises:
+            UnsupportedParameter: Its engine cannot.
+            StateConflict: It is not ready.
+        """
+        host = self._host
+        if host is None or host.info is None:
+            raise self._conflict(why)
+        check_task(request, host.info)
+        if self.state is not ModelState.READY:
+            raise self._conflict(why)
+        return host
+
+    def _conflict(self, why: str) -> StateConflict:
+        return StateConflict(f"model {self.config.name!r} is {self.state.words}: {why}")
+
+    async def _end_host(self) -> None:
+        supervisor = self._supervisor
+        if supervisor is None:
+            return
+        if not supervisor.cancelling():  # once: it must not be kept from ending the process
             supervisor.cancel()
-            with suppress(asyncio.CancelledError):
-                await supervisor
+        await asyncio.wait([supervisor])
+        if self._supervisor is supervisor:
+            self._supervisor = None
 
     async def _supervise(self) -> None:
         """Keep a host alive until it cannot be loaded, or until this task is cancelled."""
@@ -138,6 +251,10 @@ class Model:
             try:
                 lived = await self._live_once()
                 failures = 0
+                if self.state is ModelState.UNLOADING:
+                    if not self._change.running:
+                        self._enter(ModelState.COLD)
+                    return
             except EngineDied as error:
                 failures += 1
                 self.error = error
@@ -165,7 +282,10 @@ class Model:
         self._progress = None
         self._tell("loading", message=self.config.source)
         host = Host(
-            self._plan(), self._limits(), python=self.config.python, on_progress=self._on_progress
+            host_plan(self.config),
+            host_limits(self._settings),
+            python=self.config.python,
+            on_progress=self._on_progress,
         )
         try:
             if self.config.python is not None:
@@ -182,8 +302,7 @@ class Model:
             )
             await host.wait_lost()
             self.suspects.host_died(host.held)
-            if self.state is ModelState.READY:
-                self._enter(ModelState.LOADING)
+            self._host_is_lost()
             ending = await host.reap()
         except EngineDied as error:
             # What it wrote last goes to the log only: it may hold paths and tracebacks.
@@ -207,28 +326,13 @@ class Model:
         )
         return time.monotonic() - ready
 
-    def _plan(self) -> HostPlan:
-        config = self.config
-        return HostPlan(
-            name=config.name,
-            source=config.source,
-            engine=config.engine,
-            chat_format=config.chat_format,
-            chat_template=config.chat_template,
-            context_length=config.context_length,
-            adapters=dict(config.adapters),
-            settings=dict(config.settings),
-        )
-
-    def _limits(self) -> HostLimits:
-        settings = self._settings
-        return HostLimits(
-            load_timeout=settings.load_timeout,
-            heartbeat_interval=settings.heartbeat_interval,
-            heartbeat_stale=settings.heartbeat_stale,
-            heartbeat_timeout=settings.heartbeat_timeout,
-            log_level="debug" if settings.debug else settings.log_level,
-        )
+    def _host_is_lost(self) -> None:
+        """Enter the state that follows from the host's end, which nobody ordered."""
+        if self.state is ModelState.ASLEEP:  # its memory is wanted elsewhere: it is not replaced
+            self._enter(ModelState.UNLOADING)
+        elif self.state is not ModelState.UNLOADING:
+            self.wanted = True
+            self._enter(ModelState.LOADING)
 
     def _on_progress(self, done: int, total: int) -> None:
         self._progress = (done, total)
@@ -268,23 +372,23 @@ class Model:
     # -- requests --------------------------------------------------------------------------
 
     async def loaded(self) -> None:
-        """Wait until it is ready; loads it if it is cold.
+        """Wait until it is ready; loads it if it is cold, wakes it if it is asleep.
 
         Raises:
-            ModelUnavailable: It is still loading, unloading, or does not answer.
+            ModelUnavailable: It is not ready yet, or ceases to be, or does not answer.
             JarvisError: It failed to load.
         """
-        if self.state is ModelState.COLD:
+        if self.state in (ModelState.COLD, ModelState.ASLEEP):
             self.begin_load()
         name = self.config.name
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.load_wait):
-                while self.state is ModelState.LOADING or self._just_lost:
+                while self.state in BECOMING_READY or self._just_lost:
                     await self._changed.wait()
         if self.state is ModelState.FAILED and self.error is not None:
             raise self.error.with_message(f"model {name!r} failed to load: {self.error.message}")
         if self.state is not ModelState.READY:
-            raise ModelUnavailable(f"model {name!r} is {self.state.value}", retry_after=5.0)
+            raise ModelUnavailable(f"model {name!r} is {self.state.words}", retry_after=5.0)
         if not self.healthy:
             raise ModelUnavailable(f"model {name!r} does not answer", retry_after=5.0)
 
@@ -303,10 +407,10 @@ class Model:
         """The host of a ready model.
 
         Raises:
-            ModelUnavailable: It died a moment ago.
+            ModelUnavailable: It died a moment ago, or sleeps.
         """
-        if self._host is None:
+        if self._host is None or self._host is self._resting:
             raise ModelUnavailable(
-                f"model {self.config.name!r} is {self.state.value}", retry_after=2.0
+                f"model {self.config.name!r} is {self.state.words}", retry_after=2.0
             )
         return self._host

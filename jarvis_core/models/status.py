@@ -15,9 +15,23 @@ class ModelState(StrEnum):
     COLD = "cold"
     LOADING = "loading"
     READY = "ready"
+    FALLING_ASLEEP = "falling_asleep"
     ASLEEP = "asleep"
+    WAKING = "waking"
     UNLOADING = "unloading"
     FAILED = "failed"
+
+    @property
+    def words(self) -> str:
+        """It as messages say it."""
+        return self.value.replace("_", " ")
+
+
+BECOMING_READY = frozenset({ModelState.LOADING, ModelState.WAKING})
+"""States that end in ready, if nothing fails."""
+
+PASSING = BECOMING_READY | {ModelState.FALLING_ASLEEP, ModelState.UNLOADING}
+"""States that end by themselves."""
 
 
 @frozen(kw_only=True)
@@ -30,11 +44,12 @@ class ModelStatus:
         source: Path or hub id of its weights, as configured.
         engine: Name of the engine type.
         chat_format: Name of the chat format; None until it is detected.
-        chat_format_reason: Why it is that one; None unless it is ready.
+        chat_format_reason: Why it is that one; None unless it is loaded.
         state: Where it is in its life.
         healthy: Whether it is ready and its host answers the heartbeat.
-        wanted: Whether it should be loaded: preloaded, or loaded since and not unloaded.
-        info: The loaded model, None unless it is ready.
+        wanted: Whether it should be loaded: preloaded or loaded since, and neither unloaded nor
+            put to sleep.
+        info: The loaded model, None unless it is loaded.
         error: Why it failed or last died.
         created: Seconds since the epoch at which it was configured.
         loaded_bytes: Bytes downloaded so far, while it is downloaded.
@@ -68,5 +83,5 @@ class ModelStatus:
 
     @property
     def context_length(self) -> int | None:
-        """Tokens that fit in one request, None unless it is ready."""
+        """Tokens that fit in one request, None unless it is loaded."""
         return None if self.info is None else self.info.context_length

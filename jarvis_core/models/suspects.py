@@ -16,7 +16,7 @@ import msgspec
 from attrs import frozen
 
 from jarvis_core.errors import PoisonRequest
-from jarvis_core.host.calls import KINDS, HostRequest
+from jarvis_core.host.calls import KINDS, HostRequest, Operation
 from jarvis_core.host.protocol import converter
 
 POISONED = 600.0
@@ -55,7 +55,8 @@ class Suspects:
 
     def host_died(self, held: Iterable[HostRequest]) -> None:
         """Note the requests that a host held when it died. A suspect among them was alone."""
-        for mark in {fingerprint(request) for request in held}:
+        asked = [request for request in held if not isinstance(request, Operation)]
+        for mark in {fingerprint(request) for request in asked}:
             if mark in self._suspects:
                 del self._suspects[mark]
                 self._poison[mark] = self._clock() + POISONED

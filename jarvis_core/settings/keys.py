@@ -23,7 +23,7 @@ class KeyConfig:
     Attributes:
         name: As the file calls it; a key of a variable has the beginning of its hash.
         digest: SHA-256 of the key.
-        admin: Whether it may load and unload models too.
+        admin: Whether it may load, unload and put to sleep models too.
         max_concurrency: Requests that may be answered at the same time; None is any number.
         tokens_per_minute: Tokens of prompts and completions; None is any number.
         priority: Smaller is sooner than the requests of other keys.
@@ -44,7 +44,9 @@ class KeySection:
     key: str = setting(default="", secret=True, help="The key")
     sha256: str = setting(default="", help="SHA-256 of the key in hex, instead of the key itself")
     scope: str = setting(
-        default="user", choices=("user", "admin"), help="admin may load and unload models"
+        default="user",
+        choices=("user", "admin"),
+        help="admin may change what is loaded",
     )
     max_concurrency: int | None = setting(
         default=None, ge=1, help="Requests that may be answered at the same time"

@@ -24,7 +24,9 @@ class ServerSettings:
         default="", secret=True, help="Keys that clients must send, several separated by commas"
     )
     admin_api_key: str = setting(
-        default="", secret=True, help="Keys that may load and unload models, separated by commas"
+        default="",
+        secret=True,
+        help="Keys that may change what is loaded, separated by commas",
     )
     keys_file: str = setting(
         default="",
@@ -91,12 +93,17 @@ class ServerSettings:
         default=15.0, ge=0.01, help="Seconds between keep-alive comments in a silent stream"
     )
     drain_timeout: float = setting(
-        default=20.0, ge=0, help="Seconds that running answers may go on after SIGTERM"
+        default=20.0,
+        ge=0,
+        help="Seconds that running answers may go on after SIGTERM, or once their model is to be "
+        "unloaded or to sleep",
     )
     load_wait: float = setting(
-        default=60.0, ge=0, help="Seconds that a request waits for its model to load"
+        default=60.0, ge=0, help="Seconds that a request waits for its model to load or wake"
     )
-    load_timeout: float = setting(default=1800.0, ge=0.01, help="Seconds that a load may take")
+    load_timeout: float = setting(
+        default=1800.0, ge=0.01, help="Seconds that loading, falling asleep or waking may take"
+    )
     heartbeat_interval: float = setting(
         default=1.0, ge=0.01, help="Seconds between heartbeats of an engine host"
     )

@@ -19,7 +19,7 @@ The engine repeats what the user said. Directives in the user's text make it do 
 ``!perish=N``           wait for good after N words, and say that the backend has died
 ======================  ==============================================================
 
-``FakeSettings`` has the faults of loading. As a module this is a plugin:
+``FakeSettings`` has the faults of loading and of sleeping. As a module this is a plugin:
 ``JARVIS_PLUGINS=jarvis_core.testing.fake``.
 """
 
@@ -72,7 +72,7 @@ _DIRECTIVE = re.compile(
 )
 
 CAPABILITIES = Capabilities(
-    tasks=frozenset({"generate", "embed", "rerank", "prefix_cache_reset"}),
+    tasks=frozenset({"generate", "embed", "rerank", "sleep", "prefix_cache_reset"}),
     parameters=frozenset(
         {
             *(
@@ -113,7 +113,16 @@ class FakeSettings:
         choices=("", "missing", "memory", "bug", "die"),
         help="What goes wrong at loading.",
     )
-    fault_file: str = setting(default="", help="The fault happens only while this file exists.")
+    sleep_delay: float = setting(default=0.0, ge=0, help="Seconds that sleep and wake take.")
+    sleep_fault: str = setting(
+        default="",
+        choices=("", "refuse", "error", "die"),
+        help="What goes wrong when it is to sleep.",
+    )
+    wake_fault: str = setting(
+        default="", choices=("", "error", "die"), help="What goes wrong when it is to wake."
+    )
+    fault_file: str = setting(default="", help="Faults happen only while this file exists.")
 
 
 class FakeEngine:
@@ -122,10 +131,11 @@ class FakeEngine:
     Attributes:
         aborted: Requests that were closed before their end.
         resets: How often the prefix cache was reset.
+        asleep: The level at which it sleeps, 0 while it is awake.
     """
 
     def __init__(self, model: ModelSpec, settings: FakeSettings | None = None) -> None:
-        settings = settings or FakeSettings()
+        self._settings = settings = settings or FakeSettings()
         self._info = ModelInfo(
             name=model.name,
             source=model.source,
@@ -150,6 +160,7 @@ class FakeEngine:
         self._perished = False
         self.aborted = 0
         self.resets = 0
+        self.asleep = 0
 
     @property
     def info(self) -> ModelInfo:
@@ -158,6 +169,7 @@ class FakeEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         """Say the user's last words, or what the directives in them ask for."""
+        self._check_awake()
         prompt_ids = await self.tokenize(request.prompt)
         script = _Script.read(request.prompt, await self.detokenize(prompt_ids))
         if script.refuse:
@@ -280,8 +292,36 @@ class FakeEngine:
         """There is nothing to forget; it is counted."""
         self.resets += 1
 
+    async def sleep(self, level: int) -> None:
+        """Do nothing until it is woken; something that runs is a fault of who asks."""
+        if self._running:
+            raise EngineError(f"{self._running} requests run while the engine is to sleep")
+        await self._shift(self._settings.sleep_fault)
+        self.asleep = level
+
+    async def wake(self) -> None:
+        """Go on."""
+        await self._shift(self._settings.wake_fault)
+        self.asleep = 0
+
+    async def _shift(self, fault: str) -> None:
+        await asyncio.sleep(self._settings.sleep_delay)
+        if not _is_due(self._settings):
+            return
+        if fault == "refuse":
+            raise RequestError("the fake engine was asked to refuse", param="level")
+        if fault == "error":
+            raise EngineError("the fake engine was asked to fail")
+        if fault == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _check_awake(self) -> None:
+        if self.asleep:
+            raise EngineError("the fake engine sleeps")
+
     async def _taken(self, prompt: Prompt) -> list[str]:
         """The words of a text to embed, after what its directives ask for."""
+        self._check_awake()
         ids = await self.tokenize(prompt)
         script = _Script.read(prompt, await self.detokenize(ids))
         if len(ids) > self._info.context_length:
@@ -385,7 +425,7 @@ def _vector(words: Iterable[str]) -> list[float]:
 async def load(model: ModelSpec, settings: FakeSettings) -> Engine:
     """Load nothing, slowly or wrongly as the settings ask."""
     await asyncio.sleep(settings.load_delay)
-    fault = _due_fault(settings)
+    fault = settings.load_fault if _is_due(settings) else ""
     if fault == "missing":
         raise ModelSourceError(f"{model.source}: no such file; set JARVIS_MODEL_NAME")
     if fault == "memory":
@@ -397,10 +437,8 @@ async def load(model: ModelSpec, settings: FakeSettings) -> Engine:
     return FakeEngine(model, settings)
 
 
-def _due_fault(settings: FakeSettings) -> str:
-    if settings.fault_file and not Path(settings.fault_file).exists():
-        return ""
-    return settings.load_fault
+def _is_due(settings: FakeSettings) -> bool:
+    return not settings.fault_file or Path(settings.fault_file).exists()
 
 
 FAKE = EngineType(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any, cast
 
 from attrs import evolve
 
 from jarvis_core.errors import ContextLengthExceeded
-from jarvis_core.interfaces import Embedder, Engine, PrefixCache, Reranker
+from jarvis_core.interfaces import Embedder, Engine, PrefixCache, Reranker, Sleeper
 from jarvis_core.structs import (
     EngineOutput,
     GenerationRequest,
@@ -132,6 +133,42 @@ class TaskConformance:
         assert usage is not None
         assert usage.cached_tokens == 0
 
+    async def test_a_reset_forgets_beside_a_request_that_goes_on(self, engine: Engine) -> None:
+        _needs(engine.info.capabilities.tasks, "prefix_cache_reset")
+        assert isinstance(engine, PrefixCache)
+        ended = text("these words were said before " * 20)
+        await outputs_of(engine, ended)
+        request = GenerationRequest(
+            id="conformance",
+            prompt=text("one two three four five six seven eight nine ten"),
+            sampling=SamplingParams(temperature=0.0, max_tokens=24),
+        )
+        async with asyncio.timeout(PATIENCE), aclosing(engine.generate(request)) as running:
+            found = [await anext(running), await anext(running)]
+            await engine.reset()
+            found += [output async for output in running]
+        usage = (await outputs_of(engine, ended))[-1].usage
+
+        assert found[-1].finish_reason is not None
+        assert usage is not None
+        assert usage.cached_tokens == 0
+
+    # -- sleep -----------------------------------------------------------------------------
+
+    async def test_after_sleeping_at_any_level_it_answers_as_before(self, engine: Engine) -> None:
+        _needs(engine.info.capabilities.tasks, "sleep")
+        assert isinstance(engine, Sleeper)
+        before = await _answer(engine)
+        for level in (1, 2):
+            async with asyncio.timeout(PATIENCE):
+                await engine.sleep(level)
+                engine.stats()  # the host is asked for them all the while
+                await engine.wake()
+            again = await _answer(engine)
+
+            assert len(again) == len(before)
+            assert all(abs(a - b) < 1e-2 for a, b in zip(again, before, strict=True))
+
 
 def text(content: str) -> Prompt:
     """A prompt of nothing but content."""
@@ -153,6 +190,18 @@ async def outputs_of(engine: Engine, prompt: Prompt, **changes: Any) -> list[Eng
     )
     async with asyncio.timeout(PATIENCE):
         return [output async for output in engine.generate(evolve(request, **changes))]
+
+
+async def _answer(engine: Engine) -> Sequence[float]:
+    """What an engine says or computes, in numbers."""
+    tasks = engine.info.capabilities.tasks
+    if "generate" in tasks:
+        sampling = SamplingParams(temperature=0.0, max_tokens=8)
+        outputs = await outputs_of(engine, text("one two three four"), sampling=sampling)
+        return [token_id for output in outputs for token_id in output.token_ids]
+    if "embed" in tasks:
+        return (await cast(Embedder, engine).embed([text("a cat")])).vectors[0]
+    return (await cast(Reranker, engine).rerank("cat", ["a cat", "a dog"])).scores
 
 
 def _embedder(engine: Engine) -> Embedder:

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from jarvis_core.errors import (
     ContextLengthExceeded,
     EngineDied,
     EngineError,
+    ModelUnavailable,
     RequestError,
     UnsupportedParameter,
 )
@@ -33,20 +34,25 @@ from jarvis_core.host.calls import (
     SleepRequest,
     TokenizeRequest,
     Tokens,
+    WakeRequest,
     check_task,
 )
 from jarvis_core.host.client import Host, HostLimits
+from jarvis_core.host.loaded import Loaded
 from jarvis_core.host.protocol import HostPlan
+from jarvis_core.interfaces import Engine
 from jarvis_core.structs import (
     Capabilities,
     ChatRequest,
     CompletionRequest,
     Message,
     ModelInfo,
+    ModelSpec,
     Ranking,
     SamplingParams,
     ToolChoice,
 )
+from jarvis_core.testing import FakeEngine, FakeFormat
 
 pytestmark = pytest.mark.anyio
 
@@ -182,9 +188,38 @@ async def test_a_prefix_cache_forgets(start: Start) -> None:
     assert await (await start()).call(ResetPrefixCache(), Done, "r") == Done()
 
 
-async def test_an_engine_without_the_method_of_its_task_is_named(start: Start) -> None:
+async def test_an_engine_without_the_method_of_its_task_is_named() -> None:
+    class Bare:
+        info = FakeEngine(ModelSpec(name="m", source="m", path="m")).info
+
+    loaded = Loaded(engine=cast(Engine, Bare()), chat_format=FakeFormat(), info=Bare.info)
     with pytest.raises(EngineError, match="'fake' has no method for SleepRequest"):
-        await (await start()).call(SleepRequest(), Done, "r")
+        await loaded.call(SleepRequest())
+
+
+async def test_an_engine_sleeps_and_wakes(start: Start) -> None:
+    host = await start()
+    text = TokenizeRequest(text="a", with_texts=False)
+    assert await host.call(SleepRequest(level=2), Done, "r") == Done()
+    with pytest.raises(EngineError, match="sleeps"):
+        await host.call(EmbedRequest(inputs=("a",)), PackedEmbeddings, "r")
+    assert await host.call(WakeRequest(), Done, "r") == Done()
+    assert (await host.call(text, Tokens, "r")).ids == (0,)
+
+
+async def test_what_is_cut_has_ended_before_the_engine_sleeps(start: Start) -> None:
+    """The fake engine refuses to sleep while something runs."""
+    host = await start()
+    stream = await host.stream(CompletionRequest(model="m", prompts=("!wait=60 a",)), "r")
+    call = asyncio.create_task(host.call(EmbedRequest(inputs=("!wait=60",)), PackedEmbeddings, "r"))
+    await asyncio.sleep(0)
+    host.cut(lambda: ModelUnavailable("cut"))
+
+    assert await host.call(SleepRequest(), Done, "r") == Done()
+    with pytest.raises(ModelUnavailable, match="cut"):
+        await anext(aiter(stream))
+    with pytest.raises(ModelUnavailable, match="cut"):
+        await call
 
 
 async def test_cancelling_a_call_ends_its_work(start: Start) -> None:

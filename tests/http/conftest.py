@@ -134,6 +134,7 @@ class FakeModel:
     claims: list[Claim] = field(factory=list)
     requests: list[ChatRequest] = field(factory=list)
     request_ids: list[str] = field(factory=list)
+    levels: list[int] = field(factory=list)
     closed: asyncio.Event = field(factory=asyncio.Event)
 
     @property
@@ -238,6 +239,20 @@ class FakeCatalogue:
     async def load(self, name: str) -> ModelStatus:
         model = self._find(name)
         model.status = evolve(model.status, state=ModelState.READY)
+        return model.status
+
+    async def sleep(self, name: str, level: int) -> ModelStatus:
+        model = self._find(name)
+        model.levels.append(level)
+        model.status = evolve(model.status, state=ModelState.ASLEEP, healthy=False)
+        return model.status
+
+    async def wake(self, name: str) -> ModelStatus:
+        return await self.load(name)
+
+    async def reset_prefix_cache(self, name: str, request_id: str) -> ModelStatus:
+        model = self._find(name)
+        model.request_ids.append(request_id)
         return model.status
 
     async def unload(self, name: str) -> ModelStatus:

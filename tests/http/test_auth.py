@@ -181,10 +181,11 @@ async def test_path_tricks_and_odd_hosts_do_not_get_past_the_key(serve: Any, tar
         assert b"tiny" not in answer
 
 
-async def test_a_user_key_is_forbidden_to_load_and_unload(serve: Any) -> None:
+@pytest.mark.parametrize("action", ["load", "unload", "sleep", "wake", "reset_prefix_cache"])
+async def test_a_user_key_is_forbidden_to_change_models(serve: Any, action: str) -> None:
     served = await serve(**KEYS)
     headers = {"authorization": "Bearer user-1"}
-    answer = await served.client.post("/v1/models/tiny/unload", headers=headers)
+    answer = await served.client.post(f"/v1/models/tiny/{action}", headers=headers)
     assert answer.status_code == 403
     assert answer.json()["error"]["type"] == "permission_error"
     assert answer.json()["error"]["code"] == "insufficient_scope"

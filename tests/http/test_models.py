@@ -1,4 +1,4 @@
-"""Models: listed, shown, loaded and unloaded."""
+"""Models: listed, shown, loaded, put to sleep, unloaded."""
 
 from __future__ import annotations
 
@@ -72,6 +72,63 @@ async def test_a_model_can_be_unloaded_and_loaded_again(serve: Any, name: str) -
     assert unloaded.json()["state"] == "cold"
     loaded = await served.client.post(f"/v1/models/{name}/load", headers=headers)
     assert loaded.json()["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "level"),
+    [
+        ("", {}, 1),
+        ("", {"json": {}}, 1),
+        ("", {"json": {"level": 2}}, 2),
+        ("?level=2", {}, 2),
+        ("?level=1", {"json": {"level": 2}}, 2),
+    ],
+)
+async def test_a_model_can_be_put_to_sleep_and_woken(
+    serve: Any, query: str, body: Any, level: int
+) -> None:
+    served = await serve()
+    asleep = await served.client.post(f"/v1/models/a%2Fb/sleep{query}", **body)
+    assert asleep.status_code == 200
+    assert asleep.json()["state"] == "asleep"
+    assert asleep.json()["context_length"] == 4096
+    assert served.model.levels == [level]
+    awake = await served.client.post("/v1/models/a%2Fb/wake")
+    assert awake.json()["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("", b'{"level": 0}'),
+        ("", b'{"level": 3}'),
+        ("", b'{"level": "1"}'),
+        ("", b"[1]"),
+        ("?level=3", b""),
+        ("?level=deep", b""),
+        ("?level=" + "9" * 5000, b""),
+    ],
+)
+async def test_a_level_that_is_none_is_refused(serve: Any, query: str, body: bytes) -> None:
+    served = await serve()
+    answer = await served.client.post(f"/v1/models/tiny/sleep{query}", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == (None if body == b"[1]" else "level")
+    assert served.model.levels == []
+
+
+async def test_what_sleep_does_not_know_is_named(serve: Any) -> None:
+    served = await serve()
+    answer = await served.client.post("/v1/models/tiny/sleep", json={"levle": 2})
+    assert answer.headers["x-jarvis-ignored-params"] == "levle"
+
+
+async def test_a_prefix_cache_can_be_reset(serve: Any) -> None:
+    served = await serve()
+    headers = {"x-request-id": "mine"}
+    answer = await served.client.post("/v1/models/small/reset_prefix_cache", headers=headers)
+    assert answer.json()["state"] == "ready"
+    assert served.model.request_ids == ["mine"]
 
 
 async def test_what_does_not_fit_the_state_is_409(serve: Any) -> None:

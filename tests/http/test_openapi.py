@@ -24,11 +24,11 @@ pytestmark = pytest.mark.anyio
 
 Serve = Callable[..., Awaitable[Any]]
 DOCUMENT = document(ROUTES)
-WITH_BODY = [route for route in ROUTES if route.body is not None]
+WITH_BODY = [part for route in ROUTES for part in route.documented if part.body is not None]
 
 
 def operation(route: Any) -> Any:
-    return DOCUMENT["paths"][route.documented[0]][route.method.lower()]
+    return DOCUMENT["paths"][route.template][route.method.lower()]
 
 
 async def test_the_document_is_valid_and_served(serve: Serve) -> None:
@@ -40,10 +40,17 @@ async def test_the_document_is_valid_and_served(serve: Serve) -> None:
 
 def test_every_route_is_in_the_document() -> None:
     for route in ROUTES:
-        for path in route.documented:
-            found = DOCUMENT["paths"][path][route.method.lower()]
+        for part in route.documented:
+            found = operation(part)
+            named = set(re.findall(r"{(\w+)}", part.template))
             assert found["summary"]
-            assert set(re.findall(r"{(\w+)}", path)) == {p["name"] for p in found["parameters"]}
+            assert named == {parameter["name"] for parameter in found["parameters"]}
+
+
+def test_a_body_without_which_a_route_answers_is_not_required() -> None:
+    needed = {route.template: operation(route)["requestBody"]["required"] for route in WITH_BODY}
+
+    assert [path for path, body in needed.items() if not body] == ["/v1/models/{name}/sleep"]
 
 
 def test_operations_have_names_of_their_own() -> None:

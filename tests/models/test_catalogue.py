@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from jarvis_core.chat import Fold
 from jarvis_core.errors import (
@@ -25,6 +26,7 @@ from jarvis_core.errors import (
     ModelUnavailable,
     PoisonRequest,
     QueueFull,
+    StateConflict,
 )
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.events import ModelEvent
@@ -323,3 +325,42 @@ async def test_request_that_kills_its_host_alone_is_refused_and_its_neighbours_s
         await say(catalogue, "!die=1 bad")
     assert pid(catalogue) == alive
     assert await say(catalogue, "good") == "good"
+
+
+async def test_unload_goes_on_when_who_asked_for_it_leaves(make: Make) -> None:
+    catalogue = make(fake())
+    await catalogue.start()
+    await catalogue.settled()
+    running = asyncio.create_task(say(catalogue, "!words=20 !delay=0.02"))
+    await until(lambda: catalogue.status("m").requests == 1)
+    leaving = asyncio.create_task(catalogue.unload("m"))
+    await until(lambda: catalogue.status("m").state is ModelState.UNLOADING)
+    leaving.cancel()
+    await asyncio.gather(leaving, running, return_exceptions=True)
+    await until(lambda: catalogue.status("m").state is ModelState.COLD)
+    assert await say(catalogue, "again") == "again"
+
+
+async def test_host_that_dies_while_its_model_is_unloaded_is_not_replaced(make: Make) -> None:
+    events: list[ModelEvent] = []
+    settings = evolve(SETTINGS, drain_timeout=2.0)
+    catalogue = make(fake(), settings=settings, announce=events.append)
+    await catalogue.start()
+    await catalogue.settled()
+    async with catalogue.lease("m"):  # a request that waits in front of the engine
+        unloading = asyncio.create_task(catalogue.unload("m"))
+        await until(lambda: catalogue.status("m").state is ModelState.UNLOADING)
+        os.kill(pid(catalogue), signal.SIGKILL)
+        await asyncio.sleep(0.5)
+        assert catalogue.status("m").state is ModelState.UNLOADING
+    assert (await unloading).state is ModelState.COLD
+    assert [event.kind for event in events] == ["loading", "ready"]
+
+
+async def test_load_that_is_overtaken_by_an_unload_does_not_claim_to_be_ready(make: Make) -> None:
+    catalogue = make(fake(settings={"load_delay": 30.0}, preload=False))
+    loading = asyncio.create_task(catalogue.load("m"))
+    await until(lambda: catalogue.status("m").state is ModelState.LOADING)
+    await catalogue.unload("m")
+    with pytest.raises(StateConflict, match="'m' is cold"):
+        await loading

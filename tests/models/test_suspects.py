@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jarvis_core.errors import PoisonRequest
+from jarvis_core.host.calls import ResetPrefixCache, SleepRequest, WakeRequest
 from jarvis_core.models.suspects import POISONED, Suspects, Ticket, fingerprint
 from jarvis_core.structs import ChatRequest, Message, SamplingParams
 
@@ -51,6 +52,13 @@ def test_fingerprint_tells_requests_apart_by_what_they_ask() -> None:
 async def test_requests_run_beside_each_other_while_nobody_is_suspect(suspects: Suspects) -> None:
     assert await suspects.admit(GOOD) == Ticket()
     assert await suspects.admit(BAD) == Ticket()
+
+
+async def test_what_an_operator_asked_is_no_suspect(suspects: Suspects) -> None:
+    for request in (SleepRequest(), WakeRequest(), ResetPrefixCache()):
+        suspects.host_died([request])
+        assert await suspects.admit(request) == Ticket()
+        suspects.leave(Ticket(), survived=True)
 
 
 async def test_suspect_waits_until_it_is_alone_and_holds_others_back(suspects: Suspects) -> None:
