@@ -24,6 +24,9 @@ from jarvis_core.structs import (
 PATIENCE = 60.0
 """Seconds after which an engine that does not go on has failed."""
 
+LONG = 50
+"""Times that five words are said: more tokens than a block of any prefix cache has."""
+
 
 class TaskConformance:
     """Tests of tasks and of prompt logprobs; what an engine does not declare is not tried."""
@@ -124,7 +127,7 @@ class TaskConformance:
     async def test_after_a_reset_no_prefix_is_found(self, engine: Engine) -> None:
         _needs(engine.info.capabilities.tasks, "prefix_cache_reset")
         assert isinstance(engine, PrefixCache)
-        prompt = text("the same words again and again " * 20)
+        prompt = text("the same words again and again " * LONG)
         await outputs_of(engine, prompt)
         await outputs_of(engine, prompt)
         await engine.reset()
@@ -136,7 +139,7 @@ class TaskConformance:
     async def test_a_reset_forgets_beside_a_request_that_goes_on(self, engine: Engine) -> None:
         _needs(engine.info.capabilities.tasks, "prefix_cache_reset")
         assert isinstance(engine, PrefixCache)
-        ended = text("these words were said before " * 20)
+        ended = text("these words were said before " * LONG)
         await outputs_of(engine, ended)
         request = GenerationRequest(
             id="conformance",
