@@ -114,8 +114,10 @@ class Host:
             InsufficientMemory: The same.
             EngineDied: The process ended while it loaded, or took too long.
         """
+        # In a task of its own: cancelled half way, it would leave files open and no way to stop.
+        spawning = asyncio.create_task(self._spawn())
         try:
-            await self._spawn()
+            await asyncio.shield(spawning)
             async with asyncio.timeout(self._limits.load_timeout):
                 assert self._ready is not None
                 await self._ready
@@ -125,6 +127,9 @@ class Host:
                 f"loading {self._plan.source} took longer than {self._limits.load_timeout:g} s"
             ) from None
         except BaseException:
+            await asyncio.wait([spawning])
+            if self._ready is not None:
+                self._ready.cancel()
             await self.stop()
             raise
         self._beating = asyncio.create_task(self._beat())
@@ -151,7 +156,7 @@ class Host:
             )
         except OSError as error:
             ours.close()
-            os.close(self._lifeline)
+            self._cut_lifeline()
             raise EngineDied(f"cannot start {self._python}: {error.strerror}") from error
         finally:
             theirs.close()
@@ -186,9 +191,7 @@ class Host:
         if self._ending is not None:
             return self._ending
         self._channel.close()
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-            self._lifeline = None
+        self._cut_lifeline()
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0 if self._stopping else 0.2):
                 await self._process.wait()
@@ -200,6 +203,11 @@ class Host:
         if self._beating is not None:
             self._beating.cancel()
         return self._ending
+
+    def _cut_lifeline(self) -> None:
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
 
     def kill(self) -> None:
         """End the process group now."""

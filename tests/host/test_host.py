@@ -91,6 +91,28 @@ async def gone(pid: int, within: float = 5.0) -> bool:
     return False
 
 
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {"use_uvloop": uvloop}) for uvloop in (False, True)]
+)
+async def test_a_start_that_is_given_up_leaves_no_process_and_no_open_file() -> None:
+    """As when a model is unloaded that has just begun to load."""
+    plan = HostPlan(name="m", source="fake", engine="fake")
+    files: list[int] = []
+    for turns in range(10):
+        host = Host(plan, HostLimits())
+        starting = asyncio.create_task(host.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        await asyncio.sleep(0.05)  # transports close in the next turns of the loop
+        files.append(len(os.listdir("/dev/fd")))
+        if host.pid is not None:
+            assert await gone(host.pid)
+
+    assert max(files[2:]) <= files[1]  # the first process makes the loop open files of its own
+
+
 async def test_a_ready_host_tells_its_model_and_format(start: Start) -> None:
     host = await start(context_length=77)
     assert host.info is not None
