@@ -233,7 +233,7 @@ async def test_silent_host_is_not_ready_and_requests_are_turned_away(make: Make)
 
 
 async def test_unload_lets_requests_end_and_the_next_request_loads_again(make: Make) -> None:
-    catalogue = make(fake())
+    catalogue = make(fake(), settings=evolve(SETTINGS, drain_timeout=20.0))
     await catalogue.start()
     await catalogue.settled()
     last = asyncio.create_task(say(catalogue, "!words=20 !delay=0.01"))
