@@ -21,10 +21,7 @@ from collections.abc import Callable
 from attrs import field, frozen, mutable
 
 ROOM = 8
-"""One in so many places is left free for keys that have nothing at the engine."""
-
-FEW = 4
-"""Places of an engine so small that none of them is left free."""
+"""One in so many places, one at least, is left free for keys that have nothing at the engine."""
 
 _OWN_PRIORITIES = 500
 """Priorities of a request beyond this say no more: they order the requests of one key only."""
@@ -171,7 +168,7 @@ class Turns:
         capacity = self._capacity()
         if not capacity or not self._at_engine:
             return True
-        kept = max(1, capacity // ROOM) if line.at_engine and capacity > FEW else 0
+        kept = max(1, capacity // ROOM) if line.at_engine else 0
         return self._at_engine + line.waiting[0][3] <= capacity - kept
 
     def _forget(self, tenant: str) -> None:

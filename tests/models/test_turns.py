@@ -76,17 +76,41 @@ async def test_a_burst_of_one_key_leaves_room_for_the_first_request_of_another(l
     assert queue.begun[14:] == ["b", "c"]
 
 
+@pytest.mark.parametrize("places", [2, 3, 4])
+async def test_a_small_engine_keeps_one_place_free_too(line, places):
+    queue = line(places)
+    for i in range(200):
+        await queue.ask(f"a{i}", ALICE)
+    assert len(queue.begun) == places - 1
+    await queue.ask("b", BOB)
+    assert queue.begun[places - 1 :] == ["b"]
+    await queue.end("b")
+    await queue.ask("b again", BOB)
+    assert queue.begun[places:] == ["b again"]
+
+
+async def test_on_an_engine_with_one_place_keys_take_turns(line):
+    queue = line(1)
+    for i in range(200):
+        await queue.ask(f"a{i}", ALICE)
+    await queue.ask("b", BOB)
+    await queue.ask("c", CAROL)
+    for label in ("a0", "b", "c"):
+        await queue.end(label)
+    assert queue.begun == ["a0", "b", "c", "a1"]
+
+
 async def test_a_freed_place_goes_to_the_key_that_has_least(line):
-    queue = line(4)
+    queue = line(5)
     for i in range(8):
         await queue.ask(f"a{i}", ALICE)
     for i in range(2):
         await queue.ask(f"b{i}", BOB)
-    assert queue.begun == ["a0", "a1", "a2", "a3"]
+    assert queue.begun == ["a0", "a1", "a2", "a3", "b0"]
     await queue.end("a0")
     await queue.end("a1")
     await queue.end("a2")
-    assert queue.begun[4:] == ["b0", "b1", "a4"]
+    assert queue.begun[5:] == ["b1", "a4"]
 
 
 async def test_a_key_of_higher_priority_comes_first(line):
