@@ -183,6 +183,10 @@ TASKS: Mapping[type, str] = {
 """What a model must be able to do for a request; what is not here every model can."""
 
 
+COMPUTED = (EmbedRequest, RerankRequest)
+"""Calls that the model itself computes."""
+
+
 def check_task(request: HostRequest, model: ModelInfo) -> None:
     """Refuse a request for something that the model cannot do at all.
 

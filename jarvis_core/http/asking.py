@@ -29,7 +29,11 @@ async def asking(
     try:
         async with asyncio.timeout(seconds) as timeout, front.lease(exchange, model) as lease:
             exchange.engine = lease.info.engine
-            yield lease, timeout
+            exchange.queue_position = lease.position
+            try:
+                yield lease, timeout
+            finally:
+                exchange.queued = lease.queued
     except TimeoutError:
         raise DeadlineExceeded(f"the answer took longer than {seconds:g} seconds") from None
 

@@ -45,6 +45,8 @@ class Exchange:
         prompt_tokens: Tokens of the prompt, once the engine accepted it.
         generated: Pieces of the answer that have come, each of about one token.
         usage: Tokens counted, once the answer is whole.
+        queue_position: Requests of the same key that waited for the model when it came; of
+            everybody where there are no keys.
         queued: Seconds that it waited for its turn.
         accepted_at: When the engine accepted it.
         first_token_at: When the first text came.
@@ -66,6 +68,7 @@ class Exchange:
     prompt_tokens: int = 0
     generated: int = 0
     usage: Usage | None = None
+    queue_position: int = 0
     queued: float = 0.0
     accepted_at: float | None = None
     first_token_at: float | None = None

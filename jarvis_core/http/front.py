@@ -167,6 +167,7 @@ def _details(exchange: Exchange) -> Mapping[str, object]:
         details["model"] = exchange.model
     if exchange.accepted_at is not None:
         details["accepted_ms"] = round((exchange.accepted_at - exchange.started) * 1000, 1)
+        details["queue_position"] = exchange.queue_position
         details["queued_ms"] = round(exchange.queued * 1000, 1)
         details["prompt_tokens"] = exchange.prompt_tokens
     if exchange.first_token_at is not None:

@@ -88,7 +88,6 @@ async def answer(
         info = lease.info
         asked = ask(info)
         stream = await lease.stream(asked.request, request_id=exchange.id)
-        exchange.queued = lease.queued
         async with aclosing(stream):
             exchange.accepted_at = perf_counter()
             exchange.prompt_tokens = stream.prompt_tokens

@@ -33,6 +33,7 @@ from jarvis_core.models.status import ModelState, ModelStatus
 from jarvis_core.plugins import PluginReport
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+POSITIONS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they double what is sent
@@ -42,17 +43,17 @@ _PLUGIN = ("plugin", "distribution")
 
 
 class Distribution:
-    """How often a time fell into which bucket; cheap enough for every chunk of every stream."""
+    """How often a value fell into which bucket; cheap enough for every chunk of every stream."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, seconds: float, times: int = 1) -> None:
-        """Count ``times`` values of ``seconds`` each."""
-        self._counts[bisect_left(self._bounds, seconds)] += times
-        self._sum += seconds * times
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value so many times."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
 
     def buckets(self) -> list[tuple[str, float]]:
         """Upper bound and number of values up to it, for each bucket."""
@@ -61,7 +62,7 @@ class Distribution:
 
     @property
     def sum(self) -> float:
-        """Seconds of all values."""
+        """Sum of all values."""
         return self._sum
 
 
@@ -123,6 +124,11 @@ class Metrics:
             "prompt_tokens_cached", "Tokens of prompts found in a prefix cache.", *_MODEL
         )
         self._generated = counter("generation_tokens", "Tokens generated.", *_MODEL)
+        self._queue_position = histogram(
+            "request_queue_position",
+            "Requests of the same key that waited for the model when one came.",
+            POSITIONS,
+        )
         self._queue_time = histogram(
             "request_queue_time_seconds", "Seconds until a request had its turn.", SECONDS
         )
@@ -156,6 +162,7 @@ class Metrics:
             *model, exchange.route, exchange.outcome, exchange.finish_reason
         ).inc()
         self._prompt.labels(*model).inc(exchange.prompt_tokens)
+        self._queue_position.of(*model).observe(exchange.queue_position)
         self._queue_time.of(*model).observe(exchange.queued)
         if exchange.first_token_at is not None:
             self._first_token.of(*model).observe(exchange.first_token_at - exchange.started)

@@ -9,7 +9,7 @@ from time import perf_counter
 from attrs import evolve
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
-from jarvis_core.host.calls import TASKS, CallRequest, StreamRequest, check_task
+from jarvis_core.host.calls import COMPUTED, TASKS, CallRequest, StreamRequest, check_task
 from jarvis_core.host.pending import Result
 from jarvis_core.host.stream import HostStream
 from jarvis_core.models.model import Model
@@ -29,11 +29,13 @@ class Lease:
         model: The model.
         adapter: Name of the LoRA adapter that the client asked for.
         claim: Who asks.
+        position: Requests of the same key that waited for the model when this one came; of
+            everybody where there are no keys.
         queued: Seconds that the request waited here for its turn.
     """
 
     def __init__(self, model: Model, adapter: str | None = None, claim: Claim = NOBODY) -> None:
-        model.requests.enter(claim)
+        self.position = model.requests.enter(claim)
         self.model = model
         self.adapter = adapter
         self.claim = claim
@@ -69,7 +71,8 @@ class Lease:
         request = evolve(request, adapter=self.adapter, cache_salt=self._salt(request))
         suspects = self.model.suspects
         async with AsyncExitStack() as stack:
-            turn = await self._turn(request, stack)
+            prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
+            turn = await self._turn(stack, priority=request.priority, sequences=request.n * prompts)
             ticket = await suspects.admit(request)
             try:
                 stream = await self.model.host.stream(self._ranked(request, turn), request_id)
@@ -78,14 +81,11 @@ class Lease:
                 raise
             return LeasedStream(stream, self, ticket, stack.pop_all())
 
-    async def _turn(self, request: StreamRequest, stack: AsyncExitStack) -> Turn:
-        """Wait for a turn, which ``stack`` gives back."""
+    async def _turn(self, stack: AsyncExitStack, *, priority: int = 0, sequences: int = 1) -> Turn:
+        """Wait for a turn, which ``stack`` gives back; see ``Turns.take``."""
         came = perf_counter()
-        prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
         turns = self.model.requests.turns
-        turn = await turns.take(
-            self.claim, priority=request.priority, sequences=request.n * prompts
-        )
+        turn = await turns.take(self.claim, priority=priority, sequences=sequences)
         stack.callback(turns.give, turn)
         self.queued = perf_counter() - came
         return turn
@@ -106,6 +106,8 @@ class Lease:
     async def call(self, request: CallRequest, result: type[Result], *, request_id: str) -> Result:
         """Send a request and wait for its one result; cancelling it ends its work.
 
+        What the model computes waits for its turn; what only its tokenizer does, does not.
+
         Raises:
             RequestError: The request is refused.
             EngineError: The host or its engine failed.
@@ -115,6 +117,14 @@ class Lease:
             raise UnsupportedParameter(
                 f"adapter {self.adapter!r} only generates; ask its model for this", param="model"
             )
+        async with AsyncExitStack() as stack:
+            if isinstance(request, COMPUTED):
+                await self._turn(stack)  # one place: engines compute wide calls beside others
+            found = await self._call(request, result, request_id)
+        self.began()
+        return found
+
+    async def _call(self, request: CallRequest, result: type[Result], request_id: str) -> Result:
         suspects, survived = self.model.suspects, False
         ticket = await suspects.admit(request)
         try:
@@ -125,20 +135,19 @@ class Lease:
             raise
         finally:
             suspects.leave(ticket, survived=survived)
-        self.began()
         return found
 
     def began(self) -> None:
         """The first delta or the result has come: the request waits no longer."""
         if self._waiting and not self._released:
             self._waiting = False
-            self.model.requests.begin_answer()
+            self.model.requests.begin_answer(self.claim)
 
     def release(self) -> None:
         """Give the model back; further calls do nothing."""
         if not self._released:
             self._released = True
-            self.model.requests.leave(waiting=self._waiting)
+            self.model.requests.leave(self.claim, waiting=self._waiting)
 
 
 class LeasedStream:

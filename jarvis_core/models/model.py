@@ -393,9 +393,14 @@ class Model:
             raise ModelUnavailable(f"model {name!r} does not answer", retry_after=5.0)
 
     def _places(self) -> int:
-        """Sequences that the engine computes at the same time, 0 where that is not known."""
+        """Requests that the engine is sent at the same time, 0 where that is not known."""
         info = None if self._host is None else self._host.info
-        return 0 if info is None else info.max_num_seqs
+        if info is None:
+            return 0
+        # A step of a model that does not generate answers all that it computes: as much again
+        # must be there for the next one.
+        steps = 1 if "generate" in info.capabilities.tasks else 2
+        return steps * info.max_num_seqs
 
     @property
     def _just_lost(self) -> bool:

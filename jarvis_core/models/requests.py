@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -17,56 +18,70 @@ class Requests:
     Args:
         model: Name of the model.
         size: Requests that may wait.
-        places: Sequences that its engine computes at the same time; 0 where that is unknown.
+        places: Requests that its engine is sent at the same time; 0 where that is unknown.
 
     Attributes:
         turns: Which of them goes to the engine next.
         held: How many there are.
-        waiting: Of those, how many have no delta yet.
     """
 
     def __init__(self, model: str, size: int, places: Callable[[], int]) -> None:
         self.turns = Turns(places)
         self.held = 0
-        self.waiting = 0
+        self._waiting: Counter[str | None] = Counter()  # by tenant
         self._model = model
         self._size = size
         self._pace = Pace()
         self._none = asyncio.Event()
         self._none.set()
 
-    def enter(self, claim: Claim) -> None:
+    @property
+    def waiting(self) -> int:
+        """Those that have no delta yet."""
+        return self._waiting.total()
+
+    def enter(self, claim: Claim) -> int:
         """Count one that has come.
+
+        Returns:
+            Requests of the same key that wait already; of everybody where there are no keys.
 
         Raises:
             QueueFull: Too many wait already.
         """
-        if self.waiting >= self._size:
+        waiting, own = self.waiting, self._waiting[claim.tenant]
+        if waiting >= self._size:
             raise QueueFull(
-                f"{self.waiting} requests for model {self._model!r} are waiting already",
-                retry_after=self._pace.until(self.waiting // 4),
+                f"{waiting} requests for model {self._model!r} are waiting already",
+                retry_after=self._pace.until(waiting // 4),
             )
-        own = self.turns.waiting(claim)
-        if own >= self._size - self._size // 4:  # the rest is left to other keys
+        if claim.shared and own >= self._size - self._size // 4:  # the rest is left to other keys
             raise QueueFull(
                 f"{own} requests of this API key wait for model {self._model!r} already",
                 retry_after=self._pace.until(own // 4),
             )
         self.held += 1
-        self.waiting += 1
+        self._waiting[claim.tenant] += 1
         self._none.clear()
+        return own
 
-    def begin_answer(self) -> None:
+    def begin_answer(self, claim: Claim) -> None:
         """One that entered waits no longer."""
-        self.waiting -= 1
+        self._waits_no_longer(claim)
         self._pace.step()
 
-    def leave(self, *, waiting: bool) -> None:
+    def leave(self, claim: Claim, *, waiting: bool) -> None:
         """One that entered has ended, perhaps while it still waited."""
         self.held -= 1
-        self.waiting -= waiting
+        if waiting:
+            self._waits_no_longer(claim)
         if not self.held:
             self._none.set()
+
+    def _waits_no_longer(self, claim: Claim) -> None:
+        self._waiting[claim.tenant] -= 1
+        if not self._waiting[claim.tenant]:
+            del self._waiting[claim.tenant]
 
     async def drained(self, within: float) -> None:
         """Return when there are none, or after so many seconds."""

@@ -135,11 +135,6 @@ class Turns:
         self._forget(tenant)
         self._serve()
 
-    def waiting(self, claim: Claim) -> int:
-        """Requests of the same key that wait here."""
-        line = self._lines.get(claim.tenant or "")
-        return 0 if line is None else len(line.waiting)
-
     def _serve(self) -> None:
         """Send whatever may go."""
         while (tenant := self._next()) is not None:

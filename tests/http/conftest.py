@@ -130,6 +130,7 @@ class FakeModel:
     script: Script = echo
     refusal: JarvisError | None = None
     running: int = 0
+    position: int = 0
     queued: float = 0.0
     claims: list[Claim] = field(factory=list)
     requests: list[ChatRequest] = field(factory=list)

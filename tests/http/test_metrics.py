@@ -57,6 +57,19 @@ async def test_chats_are_counted_with_their_tokens_and_times(serve: Any) -> None
     assert value(samples, "jarvis_http_requests_total", status="200") == 2
 
 
+async def test_the_queue_is_shown_by_position_and_time(serve: Any, kit: Any) -> None:
+    model = kit.make_model()
+    model.position, model.queued = 5, 0.3
+    served = await serve(model)
+    await served.chat()
+    samples = await scrape(served)
+    of = {"model": "tiny", "engine": "fake"}
+    assert value(samples, "jarvis_request_queue_position_bucket", le="4", **of) == 0
+    assert value(samples, "jarvis_request_queue_position_bucket", le="8", **of) == 1
+    assert value(samples, "jarvis_request_queue_position_sum", **of) == 5
+    assert value(samples, "jarvis_request_queue_time_seconds_sum", **of) == 0.3
+
+
 async def test_what_is_accepted_is_ok_failed_aborted_or_expired(serve: Any, kit: Any) -> None:
     model = kit.make_model()
     served = await serve(model)

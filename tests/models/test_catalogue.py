@@ -31,6 +31,7 @@ from jarvis_core.errors import (
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.events import ModelEvent
 from jarvis_core.models.status import ModelState
+from jarvis_core.models.turns import Claim
 from jarvis_core.settings import ModelConfig, ServerSettings
 from jarvis_core.structs import ChatRequest, Message
 
@@ -262,6 +263,30 @@ async def test_unload_while_loading_ends_the_load(make: Make) -> None:
     await catalogue.start()
     await asyncio.sleep(0.3)
     assert (await catalogue.unload("m")).state is ModelState.COLD
+
+
+async def test_one_key_fills_three_quarters_of_the_queue_even_while_the_model_loads(
+    make: Make,
+) -> None:
+    settings = evolve(SETTINGS, queue_size=4)
+    catalogue = make(fake(settings={"load_delay": 60.0}), settings=settings)
+    await catalogue.start()
+    busy, calm = (Claim(tenant=name, shared=True) for name in ("busy", "calm"))
+
+    async def wait(claim: Claim) -> None:
+        async with catalogue.lease("m", claim):
+            pass
+
+    waiting = [asyncio.create_task(wait(busy)) for _ in range(3)]
+    await until(lambda: catalogue.status("m").waiting == 3)
+    with pytest.raises(QueueFull, match="3 requests of this API key"):
+        await wait(busy)
+    waiting.append(asyncio.create_task(wait(calm)))
+    await until(lambda: catalogue.status("m").waiting == 4)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert catalogue.status("m").waiting == 0
 
 
 async def test_full_queue_turns_requests_away(make: Make) -> None:

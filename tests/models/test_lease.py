@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from jarvis_core.errors import EngineDied, PoisonRequest, RequestError, UnsupportedParameter
-from jarvis_core.host.calls import EmbedRequest, PackedEmbeddings, Rendered, RenderRequest
+from jarvis_core.host.calls import (
+    EmbedRequest,
+    PackedEmbeddings,
+    Rendered,
+    RenderRequest,
+    RerankRequest,
+    TokenizeRequest,
+    Tokens,
+)
 from jarvis_core.models.catalogue import Catalogue
+from jarvis_core.models.turns import NOBODY, Claim
 from jarvis_core.settings import ModelConfig, ServerSettings
-from jarvis_core.structs import ChatRequest, CompletionRequest, Message
+from jarvis_core.structs import ChatRequest, CompletionRequest, Message, Ranking
 
 pytestmark = pytest.mark.anyio
 
@@ -21,16 +31,27 @@ SETTINGS = ServerSettings(
 )
 
 
+ALICE, BOB = (Claim(tenant=name, shared=True) for name in ("alice", "bob"))
+
+
 @pytest.fixture
 async def catalogue() -> AsyncIterator[Catalogue]:
-    config = ModelConfig(name="m", source="fake/m", engine="fake", adapters={"poet": "/a/poet"})
+    async with configured(adapters={"poet": "/a/poet"}) as catalogue:
+        yield catalogue
+
+
+@asynccontextmanager
+async def configured(**fields: Any) -> AsyncIterator[Catalogue]:
+    config = ModelConfig(name="m", source="fake/m", engine="fake", **fields)
     catalogue = Catalogue({"m": config}, SETTINGS)
     yield catalogue
     await catalogue.aclose()
 
 
-async def embed(catalogue: Catalogue, text: str, name: str = "m") -> PackedEmbeddings:
-    async with catalogue.lease(name) as lease:
+async def embed(
+    catalogue: Catalogue, text: str, name: str = "m", claim: Claim = NOBODY
+) -> PackedEmbeddings:
+    async with catalogue.lease(name, claim) as lease:
         request = EmbedRequest(inputs=(text,))
         return await lease.call(request, PackedEmbeddings, request_id="r")
 
@@ -99,3 +120,54 @@ async def test_an_adapter_renders_and_completes_but_does_not_embed(catalogue: Ca
     assert await complete(catalogue, "!adapter", "poet") == "poet"
     with pytest.raises(UnsupportedParameter, match="adapter 'poet' only generates"):
         await embed(catalogue, "a", "poet")
+
+
+async def running(catalogue: Catalogue, number: int) -> None:
+    """Wait until the engine says that so many requests run."""
+    async with asyncio.timeout(20):
+        while (stats := catalogue.status("m").stats) is None or stats.running != number:
+            await asyncio.sleep(0.01)
+
+
+async def test_calls_of_one_key_leave_room_for_those_of_another() -> None:
+    async with configured(settings={"max_num_seqs": 2}) as catalogue:
+        await embed(catalogue, "the model is loaded")
+        first = asyncio.create_task(embed(catalogue, "a !wait=60", claim=ALICE))
+        await running(catalogue, 1)
+        later = asyncio.create_task(embed(catalogue, "later", claim=ALICE))
+        async with catalogue.lease("m", ALICE) as lease:
+            await lease.call(TokenizeRequest(text="does not wait"), Tokens, request_id="r")
+        async with catalogue.lease("m", BOB) as lease:
+            ranked = RerankRequest(query="a", documents=("a", "b"))
+            await lease.call(ranked, Ranking, request_id="r")
+            assert lease.position == 0
+        assert not later.done()
+        first.cancel()
+        assert (await later).prompt_tokens == 1
+
+
+async def test_an_engine_that_does_not_generate_has_the_calls_of_its_next_step_too() -> None:
+    async with configured(settings={"max_num_seqs": 2, "tasks": ["embed"]}) as catalogue:
+        await embed(catalogue, "the model is loaded")
+        calls = [asyncio.create_task(embed(catalogue, "a !wait=60", claim=ALICE)) for _ in range(9)]
+        await running(catalogue, 3)
+        await embed(catalogue, "b", claim=BOB)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert (catalogue.status("m").requests, catalogue.status("m").waiting) == (0, 0)
+
+
+async def test_a_lease_knows_how_many_of_its_key_came_before(catalogue: Catalogue) -> None:
+    await embed(catalogue, "the model is loaded")
+    async with AsyncExitStack() as stack:
+        leases = [
+            await stack.enter_async_context(catalogue.lease("m", claim))
+            for claim in (ALICE, ALICE, BOB, NOBODY, ALICE)
+        ]
+        assert [lease.position for lease in leases] == [0, 1, 0, 0, 2]
+        leases[0].began()
+        async with catalogue.lease("m", ALICE) as lease:
+            assert lease.position == 2
+    async with catalogue.lease("m", ALICE) as lease:
+        assert lease.position == 0

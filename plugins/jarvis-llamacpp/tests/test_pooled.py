@@ -128,6 +128,18 @@ async def test_a_request_that_is_given_up_leaves_the_queue(encoder: Engine) -> N
             await asyncio.sleep(0.01)
 
 
+async def test_a_request_with_many_texts_does_not_stand_before_others(encoder: Engine) -> None:
+    embedder = cast(Embedder, encoder)
+    wide = asyncio.create_task(embedder.embed([text("a cat sat down")] * 2000))
+    async with asyncio.timeout(30):
+        while not encoder.stats().waiting:
+            await asyncio.sleep(0)
+        await embedder.embed([text("law")])
+    assert not wide.done()
+    wide.cancel()
+    await asyncio.gather(wide, return_exceptions=True)
+
+
 async def test_documents_are_scored_each_for_itself(ranker: Engine) -> None:
     assert ranker.info.capabilities.tasks == {"rerank"}
     reranker = cast(Reranker, ranker)

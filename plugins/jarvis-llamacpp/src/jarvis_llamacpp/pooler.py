@@ -1,4 +1,8 @@
-"""Computes vectors of many requests, several sequences at a time, on a thread of its own."""
+"""Computes vectors of many requests, several sequences at a time, on a thread of its own.
+
+Requests with many sequences do not stand before others: each gets one of its sequences computed,
+then the next request one of its own, and so on.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ class Pooler:
 
     def __init__(self, context: PooledContext) -> None:
         self._context = context
-        self._items: deque[_Item] = deque()
+        self._requests: deque[deque[_Item]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._running = 0
@@ -43,7 +47,7 @@ class Pooler:
         self._thread.start()
 
     async def vectors(self, sequences: Sequence[Sequence[int]]) -> list[Vector]:
-        """A vector for each sequence of token ids; each has its place in the queue.
+        """A vector for each sequence of token ids.
 
         Raises:
             EngineDied: The engine is closed.
@@ -53,7 +57,8 @@ class Pooler:
         items = [_Item(tokens, loop.create_future(), loop) for tokens in sequences]
         with self._changed:
             self.check()
-            self._items.extend(items)
+            if items:
+                self._requests.append(deque(items))
             self._changed.notify()
         try:
             return list(await asyncio.gather(*(item.future for item in items)))
@@ -72,9 +77,11 @@ class Pooler:
 
     def stats(self) -> EngineStats:
         """Gauges and counters."""
+        with self._changed:
+            waiting = sum(map(len, self._requests))
         return EngineStats(
             running=self._running,
-            waiting=len(self._items),
+            waiting=waiting,
             kv_total=self._context.n_batch,
             prompt_tokens=self._tokens,
         )
@@ -85,9 +92,10 @@ class Pooler:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        for item in self._items:
-            _settle(item, EngineDied("the engine was closed"))
-        self._items.clear()
+        for items in self._requests:
+            for item in items:
+                _settle(item, EngineDied("the engine was closed"))
+        self._requests.clear()
         self._context.close()
 
     # -- the thread ------------------------------------------------------------------------
@@ -95,7 +103,7 @@ class Pooler:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._items and not self._closed:
+                while not self._requests and not self._closed:
                     self._changed.wait()
                 if self._closed:
                     return
@@ -106,17 +114,20 @@ class Pooler:
             self._running = 0
 
     def _take(self) -> list[_Item]:
-        """As many as a step holds, in order; those that nobody waits for are dropped."""
+        """As many as a step holds, by turns; those that nobody waits for are dropped."""
         taken: list[_Item] = []
         room = self._context.n_batch
-        while self._items and len(taken) < self._context.n_seqs:
-            item = self._items[0]
-            if not item.future.done():
-                if len(item.tokens) > room:
+        while self._requests and len(taken) < self._context.n_seqs:
+            items = self._requests[0]
+            if not items[0].future.done():
+                if len(items[0].tokens) > room:
                     break
-                room -= len(item.tokens)
-                taken.append(item)
-            self._items.popleft()
+                room -= len(items[0].tokens)
+                taken.append(items[0])
+            items.popleft()
+            self._requests.popleft()
+            if items:
+                self._requests.append(items)
         return taken
 
     def _compute(self, items: list[_Item]) -> None:

@@ -96,10 +96,24 @@ class PoolingEngine(VllmEngine):
                     param=param,
                 )
         async with asyncio.TaskGroup() as group:
-            work = [group.create_task(self._pool(ids, types, task)) for ids, types in prompts]
+            work = [
+                group.create_task(self._pool(ids, types, task, place))
+                for place, (ids, types) in enumerate(prompts)
+            ]
         return [task.result() for task in work]
 
-    async def _pool(self, ids: list[int], types: list[int] | None, task: str) -> list[float]:
+    async def _pool(
+        self, ids: list[int], types: list[int] | None, task: str, place: int
+    ) -> list[float]:
+        """What the model makes of one text.
+
+        Args:
+            ids: Its tokens.
+            types: Their types, for pairs.
+            task: Task of vLLM.
+            place: Texts of the same call before it; vLLM takes the first one of another call
+                sooner than the hundredth of this one.
+        """
         params = backend.PoolingParams(task=task)
         if types is not None and any(types):
             params.extra_kwargs = {"compressed_token_type_ids": types.index(1)}
@@ -110,7 +124,7 @@ class PoolingEngine(VllmEngine):
         try:
             with self._refusals():
                 queue = await self._llm.add_request(
-                    f"{self._serial}", backend.tokens_input(ids), params
+                    f"{self._serial}", backend.tokens_input(ids), params, priority=place
                 )
             self._queues.add(queue)
             with self._errors():
