@@ -6,7 +6,7 @@ whole answer and a stream are made of the same deltas, fail alike, are timed and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from time import perf_counter
 from typing import Protocol
@@ -59,12 +59,14 @@ class Asked:
         writer: Writes its answer.
         headers: Headers of this answer alone.
         fold: Makes what adds the deltas of a whole answer up.
+        kept: Returns once what the writer gave away to be kept is kept; None where nothing is.
     """
 
     request: StreamRequest
     writer: Writer
     headers: Mapping[str, str] = field(factory=dict)
     fold: Callable[[], Fold] = Fold
+    kept: Callable[[], Awaitable[None]] | None = None
 
 
 async def answer(
@@ -129,7 +131,9 @@ class _Accepted:
             previous = now
             for delta in batch:
                 fold.add(delta)
-        return json(self.asked.writer.whole(fold.completion()), headers=self.asked.headers)
+        body = self.asked.writer.whole(fold.completion())
+        await self._settle()
+        return json(body, headers=self.asked.headers)
 
     async def answer_streamed(self, front: Front) -> None:
         """Events, as they come."""
@@ -155,7 +159,14 @@ class _Accepted:
             encode=encode,
             last=last,
             failure=writer.failure,
+            settle=self._settle,
         )
+
+    async def _settle(self) -> None:
+        """Wait, with nothing held at the engine, until whoever has the end finds what is kept."""
+        if self.asked.kept is not None:
+            await self.stream.aclose()
+            await self.asked.kept()
 
     def _note(self, batch: Sequence[Delta], now: float, previous: float) -> None:
         """Count a batch that came now, after one that came at ``previous``."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import TypeVar
 
@@ -41,6 +42,7 @@ async def stream(
     encode: Callable[[Batch, float], bytes],
     last: Callable[[], bytes],
     failure: Callable[[JarvisError], bytes] = error_event,
+    settle: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Answer with a stream of events.
 
@@ -53,6 +55,8 @@ async def stream(
         encode: Turns a batch and the moment of its coming into events, possibly none.
         last: Makes the events at the end of a whole answer.
         failure: Makes the events at the end of one that failed.
+        settle: Awaited before the end is sent, so that what it tells is true by then. Where the
+            server ends the request meanwhile, the end is sent at once.
     """
     request = exchange.request
     response = Response(
@@ -66,14 +70,18 @@ async def stream(
     connection = connection_of(request)
     pulse = _Pulse(connection, settings.keepalive_interval)
     try:
-        with exchange.cuttable():
-            # A task of its own: a chunk would else be resumed through a dozen frames below it.
-            await asyncio.create_task(_pump(batches, encode, connection, pulse))
-        end = last()
-    except Exception as raised:
-        error = errors.from_exception(raised, request_id=exchange.id)
-        exchange.failed(error)
-        end = failure(error)
+        try:
+            with exchange.cuttable():
+                # A task of its own: a chunk would else be resumed through a dozen frames below it.
+                await asyncio.create_task(_pump(batches, encode, connection, pulse))
+            end = last()
+        except Exception as raised:
+            error = errors.from_exception(raised, request_id=exchange.id)
+            exchange.failed(error)
+            end = failure(error)
+        if settle is not None:
+            with suppress(JarvisError), exchange.cuttable():
+                await settle()
     finally:
         pulse.stop()
     await response.send(end, end_stream=True)

@@ -39,6 +39,26 @@ async def test_responses_outlive_a_killed_server(serve: Serve, tmp_path: Path) -
     assert [found.name for found in tmp_path.glob("responses.db*")] == ["responses.db"]
 
 
+async def test_a_stream_that_has_said_its_end_outlives_a_server_killed_then(
+    serve: Serve, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "responses.db")
+    server = await serve(JARVIS_RESPONSES_DB=path)
+    body = {"model": "m", "input": "one", "stream": True}
+    text = ""
+    async with server.client.stream("POST", "/v1/responses", json=body) as stream:
+        async for piece in stream.aiter_text():
+            text += piece
+            if "event: response.completed" in text:
+                server.process.kill()
+                break
+    await server.ended(within=10)
+    server = await serve(JARVIS_RESPONSES_DB=path)
+    id_ = text.partition('"id":"resp_')[2].partition('"')[0]
+    kept = (await server.client.get(f"/v1/responses/resp_{id_}")).json()
+    assert kept["status"] == "completed"
+
+
 @pytest.mark.parametrize("what", ["folder", "foreign", "locked"])
 async def test_a_file_that_cannot_be_used_stops_the_start(
     what: str, serve: Serve, tmp_path: Path

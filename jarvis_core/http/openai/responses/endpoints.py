@@ -48,10 +48,7 @@ async def create(front: Front, exchange: Exchange) -> Response | None:
     """Answer items with items, and keep both."""
     creation = await _Creation.read(front, exchange)
     with _about_input():
-        answer = await creation.answer()
-    if answer is not None and creation.call.keeps:
-        await front.responses.written()  # who has a whole answer finds it, whatever dies then
-    return answer
+        return await creation.answer()
 
 
 async def count(front: Front, exchange: Exchange) -> Response:
@@ -152,6 +149,7 @@ class _Creation:
             writer=writer,
             headers=headers,
             fold=writer.fold,
+            kept=self.front.responses.written if call.keeps else None,
         )
 
     def _keep(self, body: dict[str, Any]) -> bool:

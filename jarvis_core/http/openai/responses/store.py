@@ -143,7 +143,8 @@ class ResponseStore:
 
     async def written(self) -> None:
         """Wait until everything that was put is in the file, or has failed to be."""
-        await self._run(lambda: None)
+        if not self._closed:  # else it waited for that
+            await self._run(lambda: None)
 
     async def get(self, id: str, tenant: str) -> StoredResponse | None:  # noqa: A002
         """A response, None if the tenant has none of that id."""

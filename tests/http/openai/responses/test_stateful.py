@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import httpx
 import pytest
 from schemas import faults, response_faults
 
-from jarvis_core.errors import EngineDied
+from jarvis_core.errors import EngineDied, ModelUnavailable
 from jarvis_core.structs import ChatRequest, Delta, TokenLogprob, ToolCall
 
 pytestmark = pytest.mark.anyio
@@ -302,6 +303,55 @@ async def test_responses_outlive_the_server_in_a_file(
     assert await client.get(first["id"]) == first
     await client.create("two", previous_response_id=first["id"])
     assert [text for _, text in said(served.model.requests[-1])] == ["one", "one", "two"]
+
+
+async def died(request: ChatRequest) -> AsyncIterator[Sequence[Delta]]:
+    yield [Delta(content="word ")]
+    raise EngineDied("it died")
+
+
+@pytest.mark.parametrize(
+    ("script", "end"), [(None, "event: response.completed"), (died, "event: response.failed")]
+)
+async def test_a_stream_says_how_it_ended_once_that_is_stored(
+    serve: Serve, kit: Any, script: Any, end: str
+) -> None:
+    """While a slow disk writes, the stream is kept alive."""
+    model = kit.make_model()
+    model.script = script or model.script
+    served = await serve(model, keepalive_interval=0.05)
+    slow = threading.Event()
+    served.front.responses._thread.submit(slow.wait, 20)
+    text = ""
+    body = {"model": "tiny", "input": "hello", "stream": True}
+    async with served.client.stream("POST", "/v1/responses", json=body) as stream:
+        async for piece in stream.aiter_text():
+            text += piece
+            if text.count(": keep-alive") > 2 and not slow.is_set():
+                assert "output_text.delta" in text
+                assert end not in text
+                assert model.running == 0
+                slow.set()
+    assert slow.is_set()
+    assert end in text
+
+
+async def test_a_server_that_ends_does_not_wait_for_the_disk_with_what_is_complete(
+    serve: Serve,
+) -> None:
+    served = await serve(keepalive_interval=0.05)
+    slow = threading.Event()
+    served.front.responses._thread.submit(slow.wait, 20)
+    text = ""
+    body = {"model": "tiny", "input": "hello", "stream": True}
+    async with served.client.stream("POST", "/v1/responses", json=body) as stream:
+        async for piece in stream.aiter_text():
+            text += piece
+            if text.count(": keep-alive") > 2:
+                served.front.exchanges.cut_all(ModelUnavailable("shut"))
+    slow.set()
+    assert "event: response.completed" in text
+    assert "response.failed" not in text
 
 
 # -- retrieval -------------------------------------------------------------------------------
