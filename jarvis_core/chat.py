@@ -18,6 +18,7 @@ from attrs import evolve, field, frozen, mutable
 from jarvis_core.composition import compose_constraint
 from jarvis_core.errors import EngineError, RequestError
 from jarvis_core.interfaces import ChatFormat, DeltaParser, Engine
+from jarvis_core.json_scan import is_object
 from jarvis_core.structs import (
     Answer,
     ChatRequest,
@@ -153,7 +154,8 @@ class AnswerReader:
         self._unread = 0  # tokens whose text the parser has not given back yet
         self._parser = parser
         self._logprobs: list[TokenLogprob] = []
-        self._called = False
+        self._calls = 0
+        self._arguments: list[str] = []  # of the call that came last
 
     def read(self, output: EngineOutput) -> Iterator[Delta]:
         """The deltas of an output."""
@@ -169,8 +171,8 @@ class AnswerReader:
         yield from self._own(self._parser.finish())
         self.finished = True
         finish_reason: FinishReason = output.finish_reason
-        if self._called and finish_reason == "stop":
-            finish_reason = "tool_calls"
+        if finish_reason == "stop" and self._calls and is_object("".join(self._arguments)):
+            finish_reason = "tool_calls"  # of a call that a stop string has cut it stays "stop"
         yield Delta(
             index=self.index,
             finish_reason=finish_reason,
@@ -185,11 +187,19 @@ class AnswerReader:
                 self.reasoning_tokens += self._unread
             self._unread = 0
             if delta.tool_calls:
-                self._called = True
+                self._follow(delta.tool_calls)
                 delta = evolve(delta, tool_calls=tuple(map(_with_id, delta.tool_calls)))
             if self.index or self._logprobs:
                 delta = evolve(delta, index=self.index, logprobs=self._take_logprobs())
             yield delta
+
+    def _follow(self, pieces: Iterable[ToolCallDelta]) -> None:
+        """Note how far the call that came last is."""
+        for piece in pieces:
+            if piece.index >= self._calls:
+                self._calls = piece.index + 1
+                self._arguments.clear()
+            self._arguments.append(piece.arguments)
 
     def _take_logprobs(self) -> tuple[TokenLogprob, ...]:
         taken = tuple(self._logprobs)

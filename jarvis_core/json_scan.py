@@ -185,6 +185,12 @@ def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
     return found.end() if found else at
 
 
+def is_object(text: str) -> bool:
+    """Whether a text is a JSON object, with nothing but white space beside it."""
+    scanner, text = JsonScanner(opening="{"), text.strip(" \t\r\n")
+    return scanner.feed(text, 0) == len(text) and scanner.done
+
+
 # Numbers stay text: they are not looked at, and Python refuses to convert very long ones.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from attrs import evolve, field, frozen
 
-from jarvis_core.json_scan import JsonScanner, json_items, json_members
+from jarvis_core.json_scan import is_object, json_items, json_members
 from jarvis_core.rendering import tojson
 from jarvis_core.scanning import Cursor, Mismatch, Scan
 from jarvis_core.structs import ChatRequest, Delta, ToolCallDelta
@@ -121,8 +121,7 @@ def _object_text(raw: str) -> str:
     if raw.startswith("{"):
         return raw
     inner = _text_of(raw).strip()
-    scanner = JsonScanner(opening="{")
-    if scanner.feed(inner, 0) != len(inner) or not scanner.done:
+    if not is_object(inner):
         raise Mismatch
     return inner
 

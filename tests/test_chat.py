@@ -20,6 +20,7 @@ from jarvis_core.structs import (
     Constraint,
     Delta,
     EngineOutput,
+    FinishReason,
     FormatContext,
     GenerationRequest,
     Message,
@@ -127,10 +128,12 @@ async def test_tool_call_gets_an_id_and_the_finish_reason_of_calls(engine: FakeE
     assert (answer.content, answer.finish_reason) == ("well ", "tool_calls")
 
 
-async def test_cut_answer_keeps_finish_reason_length_beside_a_call() -> None:
+def calling(*pieces: ToolCallDelta) -> FakeFormat:
+    """A format whose parser finds these pieces of calls in an answer."""
+
     class Calls:
         def feed(self, text: str) -> Iterable[Delta]:
-            return [Delta(tool_calls=(ToolCallDelta(index=0, id="own", name="f"),))]
+            return [Delta(tool_calls=(piece,)) for piece in pieces]
 
         def finish(self) -> Iterable[Delta]:
             return []
@@ -139,12 +142,45 @@ async def test_cut_answer_keeps_finish_reason_length_beside_a_call() -> None:
         def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> Calls:
             return Calls()
 
+    return Format()
+
+
+@pytest.mark.parametrize(
+    ("ended", "arguments", "told"),
+    [
+        ("length", ("",), "length"),
+        ("length", ("{}",), "length"),
+        ("stop", ('{"a"', ":1}"), "tool_calls"),
+        ("stop", ('{"a"', ":1"), "stop"),  # a stop string has cut it
+        ("stop", ("",), "stop"),
+    ],
+)
+async def test_the_finish_reason_says_whether_a_call_is_whole(
+    ended: FinishReason, arguments: tuple[str, ...], told: FinishReason
+) -> None:
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     scripted = Scripted(
-        EngineOutput(prompt_tokens=1), EngineOutput(text="x", finish_reason="length", usage=usage)
+        EngineOutput(prompt_tokens=1), EngineOutput(text="x", finish_reason=ended, usage=usage)
     )
-    answer = (await complete(scripted, request(tools=(TOOL,)), chat_format=Format())).answers[0]
-    assert (answer.finish_reason, answer.tool_calls[0].id) == ("length", "own")
+    first = ToolCallDelta(index=0, id="own", name="f")
+    pieces = [ToolCallDelta(index=0, arguments=text) for text in arguments]
+    found = await complete(scripted, request(tools=(TOOL,)), chat_format=calling(first, *pieces))
+    (answer,) = found.answers
+    assert (answer.finish_reason, answer.tool_calls[0].id) == (told, "own")
+    assert answer.tool_calls[0].arguments == "".join(arguments)
+
+
+async def test_a_whole_call_before_one_that_was_cut_does_not_make_the_answer_whole() -> None:
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    scripted = Scripted(
+        EngineOutput(prompt_tokens=1), EngineOutput(text="x", finish_reason="stop", usage=usage)
+    )
+    pieces = [
+        ToolCallDelta(index=index, name="f", arguments=text)
+        for index, text in enumerate(("{}", "{"))
+    ]
+    found = await complete(scripted, request(tools=(TOOL,)), chat_format=calling(*pieces))
+    assert found.answers[0].finish_reason == "stop"
 
 
 async def test_logprobs_travel_with_the_delta_that_carries_their_text() -> None:

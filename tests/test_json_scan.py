@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jarvis_core.json_scan import JsonScanner, json_items, json_members
+from jarvis_core.json_scan import JsonScanner, is_object, json_items, json_members
 
 values = st.recursive(
     st.none()
@@ -130,3 +130,13 @@ def test_what_is_no_object_has_no_members(text: str) -> None:
 def test_a_value_nested_too_deep_is_an_error_and_not_a_crash() -> None:
     with pytest.raises(ValueError, match="cannot be read|can be read"):
         json_items("[" * 100_000 + "]" * 100_000)
+
+
+@pytest.mark.parametrize("text", ["{}", ' {"a": {"b": [1]}}\n', '{"a":' * 5000 + "1" + "}" * 5000])
+def test_an_object_is_one_to_its_end(text: str) -> None:
+    assert is_object(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": "b', '{"a": 1}}', "{} {}", "[]", "null"])
+def test_a_part_of_an_object_is_none(text: str) -> None:
+    assert not is_object(text)

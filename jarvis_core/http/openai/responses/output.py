@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from jarvis_core.http.openai.answers import logprob
 from jarvis_core.http.openai.responses.items import output_text
+from jarvis_core.json_scan import is_object
 from jarvis_core.structs import Delta, TokenLogprob, ToolCallDelta
 
 Event = tuple[str, Mapping[str, Any]]
@@ -187,13 +188,16 @@ class _Call:
         yield "response.function_call_arguments.done", {**self._place, **done}
 
     def item(self, status: str) -> dict[str, Any]:
+        arguments = "".join(self._arguments)
+        if status == "completed" and not is_object(arguments):
+            status = "incomplete"  # a stop string has cut it
         return {
             "id": self._id,
             "type": "function_call",
             "status": status,
             "call_id": self._call_id,
             "name": self._name,
-            "arguments": "".join(self._arguments),
+            "arguments": arguments,
         }
 
 

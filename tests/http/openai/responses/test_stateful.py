@@ -123,12 +123,14 @@ async def test_a_turn_comes_back_as_the_one_message_that_it_was(
     assert (sun.content, sun.tool_call_id) == ("sun", "call_2")
 
 
+@pytest.mark.parametrize(("by", "status"), [("length", "incomplete"), ("stop", "completed")])
 async def test_a_call_that_was_cut_off_is_not_part_of_the_conversation(
-    serve: Serve, responses: Make, script: SimpleNamespace
+    serve: Serve, responses: Make, script: SimpleNamespace, by: str, status: str
 ) -> None:
-    model = script.model(script.says(*script.calls("weather", '{"ci'), finish_reason="length"))
+    model = script.model(script.says(*script.calls("weather", '{"ci'), finish_reason=by))
     client = responses(await serve(model))
     first = await client.create("x", tools=[script.TOOL])
+    assert first["status"] == status
     assert first["output"][0]["status"] == "incomplete"
     await client.create("again", previous_response_id=first["id"])
     assert not any(message.tool_calls for message in model.requests[-1].messages)
