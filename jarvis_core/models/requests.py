@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from jarvis_core.errors import QueueFull
 from jarvis_core.models.pace import Pace
-from jarvis_core.models.turns import Claim, Turns
+from jarvis_core.models.turns import Claim, Turns, left_free
 
 
 class Requests:
@@ -55,7 +55,8 @@ class Requests:
                 f"{waiting} requests for model {self._model!r} are waiting already",
                 retry_after=self._pace.until(waiting // 4),
             )
-        if claim.shared and own >= self._size - self._size // 4:  # the rest is left to other keys
+        most = max(1, self._size - left_free(self._size))  # the rest is for other keys
+        if claim.shared and own >= most:
             raise QueueFull(
                 f"{own} requests of this API key wait for model {self._model!r} already",
                 retry_after=self._pace.until(own // 4),

@@ -21,10 +21,15 @@ from collections.abc import Callable
 from attrs import field, frozen, mutable
 
 ROOM = 8
-"""One in so many places, one at least, is left free for keys that have nothing at the engine."""
+"""One in so many places, one at least, is left free for other keys."""
 
 _OWN_PRIORITIES = 500
 """Priorities of a request beyond this say no more: they order the requests of one key only."""
+
+
+def left_free(places: int) -> int:
+    """How many places one key leaves free for others."""
+    return max(1, places // ROOM)
 
 
 @frozen(kw_only=True)
@@ -163,7 +168,7 @@ class Turns:
         capacity = self._capacity()
         if not capacity or not self._at_engine:
             return True
-        kept = max(1, capacity // ROOM) if line.at_engine else 0
+        kept = left_free(capacity) if line.at_engine else 0
         return self._at_engine + line.waiting[0][3] <= capacity - kept
 
     def _forget(self, tenant: str) -> None:

@@ -30,6 +30,7 @@ from jarvis_core.errors import (
 )
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.events import ModelEvent
+from jarvis_core.models.lease import Lease
 from jarvis_core.models.status import ModelState
 from jarvis_core.models.turns import Claim
 from jarvis_core.settings import ModelConfig, ServerSettings
@@ -265,9 +266,7 @@ async def test_unload_while_loading_ends_the_load(make: Make) -> None:
     assert (await catalogue.unload("m")).state is ModelState.COLD
 
 
-async def test_one_key_fills_three_quarters_of_the_queue_even_while_the_model_loads(
-    make: Make,
-) -> None:
+async def test_one_key_leaves_room_in_the_queue_even_while_the_model_loads(make: Make) -> None:
     settings = evolve(SETTINGS, queue_size=4)
     catalogue = make(fake(settings={"load_delay": 60.0}), settings=settings)
     await catalogue.start()
@@ -286,6 +285,17 @@ async def test_one_key_fills_three_quarters_of_the_queue_even_while_the_model_lo
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+    assert catalogue.status("m").waiting == 0
+
+
+async def test_the_queue_takes_a_burst_of_one_key_by_default(make: Make) -> None:
+    catalogue = make(fake(settings={"load_delay": 60.0}), settings=ServerSettings())
+    busy = Claim(tenant="busy", shared=True)
+    async with AsyncExitStack() as stack:
+        for _ in range(200):
+            lease = Lease(catalogue._models["m"], claim=busy)
+            stack.callback(lease.release)
+        assert catalogue.status("m").waiting == 200
     assert catalogue.status("m").waiting == 0
 
 
