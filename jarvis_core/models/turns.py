@@ -145,6 +145,9 @@ class Turns:
         while (tenant := self._next()) is not None:
             line = self._lines[tenant]
             _, _, claim, places, future = heapq.heappop(line.waiting)
+            if future.cancelled():  # who waited is leaving, and has yet to notice
+                self._forget(tenant)
+                continue
             future.set_result(Turn(claim=claim, places=places, rank=line.at_engine))
             line.served = next(self._turns)
             line.at_engine += places
@@ -172,6 +175,6 @@ class Turns:
         return self._at_engine + line.waiting[0][3] <= capacity - kept
 
     def _forget(self, tenant: str) -> None:
-        line = self._lines[tenant]
-        if not line.at_engine and not line.waiting:
+        line = self._lines.get(tenant)
+        if line is not None and not line.at_engine and not line.waiting:
             del self._lines[tenant]

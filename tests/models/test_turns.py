@@ -177,6 +177,18 @@ async def test_who_leaves_in_the_moment_of_the_turn_gives_it_back():
     assert (await asyncio.wait_for(turns.take(CAROL), 5)).claim == CAROL
 
 
+async def test_who_leaves_in_the_moment_before_the_turn_is_passed_over(line):
+    queue = line(1)
+    await queue.ask("a", ALICE)
+    await queue.ask("gone", BOB)
+    await queue.ask("c", CAROL)
+    queue.tasks["gone"].cancel()
+    await queue.end("a")
+    assert queue.begun == ["a", "c"]
+    await queue.end("c")
+    assert queue.turns._lines == {}
+
+
 async def test_the_engine_is_told_to_take_a_first_request_before_a_twentieth(line):
     queue = line(32)
     for i in range(20):
