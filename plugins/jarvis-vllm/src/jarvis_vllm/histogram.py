@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 from prometheus_client import Histogram
 
 
@@ -18,11 +19,7 @@ def observe_each(histogram: Histogram, values: Sequence[float]) -> None:
         histogram: One that has no labels, or a child of one that has.
         values: What was observed.
     """
-    if not values:
-        return
-    observed = np.asarray(values)
-    buckets = np.searchsorted(histogram._upper_bounds, observed)  # the first bound not below it
-    for at, count in enumerate(np.bincount(buckets).tolist()):
-        if count:
-            histogram._buckets[at].inc(count)
-    histogram._sum.inc(float(observed.sum()))
+    bounds = histogram._upper_bounds
+    for at, count in Counter(bisect_left(bounds, value) for value in values).items():
+        histogram._buckets[at].inc(count)
+    histogram._sum.inc(sum(values))
