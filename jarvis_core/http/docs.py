@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from html import escape
@@ -15,6 +16,7 @@ from jarvis_core.http.front import Front, Route
 from jarvis_core.http.openapi import document
 from jarvis_core.http.responses import JSON, Response
 
+_CODE = re.compile("``(.+?)``")
 _KEYS = {"key": "needs a key", "admin_key": "needs an admin key"}
 
 
@@ -70,7 +72,7 @@ def _lines(api: Mapping[str, Any]) -> Iterator[str]:
     for name, shape in schemas.items():
         if name not in bodies:
             yield f"<details><summary><code>{escape(name)}</code>"
-            yield f'<span class="what">{escape(shape["description"])}</span></summary>'
+            yield f'<span class="what">{_prose(shape["description"])}</span></summary>'
             yield f'<div id="{escape(name)}">'  # browsers open what holds the target of a link
             yield from _fields(shape)
             yield "</div></details>"
@@ -81,9 +83,9 @@ def _operation(
     method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]
 ) -> Iterator[str]:
     keys = [_KEYS[name] for needed in operation["security"] for name in needed]
-    yield f'<details><summary><span class="method">{escape(method.upper())}</span>'
-    yield f'<code>{escape(path)}</code><span class="what">{escape(operation["summary"])}</span>'
-    yield f'<span class="key">{", ".join(keys)}</span></summary>'
+    yield f'<details><summary><span class="key">{", ".join(keys)}</span>'
+    yield f'<span class="method">{escape(method.upper())}</span><code>{escape(path)}</code>'
+    yield f'<span class="what">{_prose(operation["summary"])}</span></summary>'
     body = _body(operation)
     yield from _fields(schemas[body]) if body else ["<p>It takes no body.</p>"]
     yield "</details>"
@@ -101,8 +103,13 @@ def _fields(shape: Mapping[str, Any]) -> Iterator[str]:
     for name, schema in shape["properties"].items():
         needed = " <b>needed</b>" if name in shape["required"] else ""
         yield f"<tr><td><code>{escape(name)}</code>{needed}<td>{_type(schema)}"
-        yield f"<td>{escape(schema.get('description', ''))}"
+        yield f"<td>{_prose(schema.get('description', ''))}"
     yield "</tbody></table>"
+
+
+def _prose(text: str) -> str:
+    """A sentence of the code's own documentation, its ``code`` as such."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def _name(reference: Mapping[str, Any]) -> str:

@@ -130,6 +130,13 @@ async def test_the_page_has_every_path_and_loads_nothing(serve: Serve) -> None:
     assert re.findall(r"https?:|//|<script|<img|<link|@import|url\(", page) == []
 
 
+async def test_code_in_sentences_of_the_page_is_set_as_code(serve: Serve) -> None:
+    page = (await (await serve()).client.get("/docs")).text
+
+    assert "with <code>stream=true</code>" in page
+    assert "``" not in page
+
+
 async def test_links_on_the_page_lead_to_a_shape(serve: Serve) -> None:
     page = (await (await serve()).client.get("/docs")).text
     links = set(re.findall(r'href="#(\w+)"', page))
