@@ -188,14 +188,17 @@ def _named(cursor: Cursor, marker: str) -> Scan[list[Call]]:
 _FENCED = ("\n```json\n", "\n```<｜tool▁call▁end｜>")
 
 
+def _another(cursor: Cursor) -> Scan[bool]:
+    """Whether one more call begins, in a list of them that DeepSeek's models write."""
+    yield from spaces(cursor)
+    begun = yield from literal(cursor, "<｜tool▁call▁begin｜>", "<｜tool▁calls▁end｜>")
+    return begun == "<｜tool▁call▁begin｜>"
+
+
 def _fenced(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     """Calls whose arguments stand in a block of code."""
     calls: list[Call] = []
-    while True:
-        yield from spaces(cursor)
-        ending = yield from literal(cursor, "<｜tool▁call▁begin｜>", "<｜tool▁calls▁end｜>")
-        if ending == "<｜tool▁calls▁end｜>":
-            return calls
+    while (yield from _another(cursor)):
         yield from literal(cursor, "function<｜tool▁sep｜>")
         if not (name := (yield from run_of(cursor, _NAME))):
             raise Mismatch
@@ -203,22 +206,20 @@ def _fenced(cursor: Cursor, marker: str) -> Scan[list[Call]]:
         arguments = yield from json_text(cursor, opening="{")
         yield from literal(cursor, _FENCED[1])
         calls.append(Call(name=name, arguments=arguments))
+    return calls
 
 
 def _separated(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     """Calls in which a token stands between name and arguments."""
     calls: list[Call] = []
-    while True:
-        yield from spaces(cursor)
-        ending = yield from literal(cursor, "<｜tool▁call▁begin｜>", "<｜tool▁calls▁end｜>")
-        if ending == "<｜tool▁calls▁end｜>":
-            return calls
+    while (yield from _another(cursor)):
         if not (name := (yield from run_of(cursor, _NAME))):
             raise Mismatch
         yield from literal(cursor, "<｜tool▁sep｜>")
         arguments = yield from json_text(cursor, opening="{")
         yield from literal(cursor, "<｜tool▁call▁end｜>")
         calls.append(Call(name=name, arguments=arguments))
+    return calls
 
 
 # -- styles ----------------------------------------------------------------------------------
