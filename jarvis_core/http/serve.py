@@ -59,7 +59,12 @@ CLOSE_GRACE = 7.0
 HURRY_GRACE = 1.0
 """The same after a second signal."""
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""Connections that may wait to be accepted; the kernel's ``somaxconn`` may say less.
+
+Who comes when so many wait is not refused: the kernel is silent, and the client tries again after a
+second.
+"""
 
 Announce = Callable[[ModelEvent], None]
 
@@ -145,7 +150,10 @@ async def listen(app: Sanic[Any, Any], sock: socket.socket) -> AsyncioServer:
     from jarvis_core.http.protocol import Connection
 
     server = await app.create_server(
-        sock=sock, protocol=Connection, asyncio_server_kwargs={"start_serving": False}
+        sock=sock,
+        protocol=Connection,
+        backlog=BACKLOG,  # or Sanic would lower it to its own, 100
+        asyncio_server_kwargs={"start_serving": False},
     )
     assert server is not None
     await server.startup()

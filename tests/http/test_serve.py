@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -141,6 +142,29 @@ def _alive(pid: int) -> bool:
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@linux
+async def test_a_crowd_that_comes_while_the_server_is_busy_is_connected_at_once(
+    start: Start,
+) -> None:
+    running = await start()
+    os.kill(running.process.pid, signal.SIGSTOP)
+    poll, crowd = select.poll(), []
+    try:
+        for _ in range(500):
+            sock = socket.socket()
+            crowd.append(sock)
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", running.port))
+            poll.register(sock, select.POLLOUT)
+        # Who finds the queue of the listening socket full is sent away, and asks again after 1 s.
+        connected = poll.poll(0)
+    finally:
+        os.kill(running.process.pid, signal.SIGCONT)
+        for sock in crowd:
+            sock.close()
+    assert len(connected) == 500
 
 
 @linux
