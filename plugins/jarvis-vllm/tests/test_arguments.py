@@ -110,6 +110,15 @@ def test_on_a_cpu_the_last_place_for_an_adapter_stays_empty(
     assert arguments("cpu", adapters=adapters, max_loras=max_loras)["max_loras"] == found
 
 
+def test_adapters_in_32_bits_are_refused_on_a_gpu() -> None:
+    adapters = (adapter("a", 8),)
+    with pytest.raises(SettingError, match="dtype is 'float32', and on a GPU vLLM computes"):
+        arguments(adapters=adapters, dtype="float32")
+    assert arguments("cpu", adapters=adapters, dtype="float32")["enable_lora"] is True
+    assert arguments(adapters=adapters, dtype="bfloat16")["enable_lora"] is True
+    assert arguments(dtype="float32")["dtype"] == "float32"
+
+
 def test_adapters_that_are_switched_off_are_refused() -> None:
     with pytest.raises(SettingError, match="enable_lora is false, and the model names 1 adapters"):
         arguments(adapters=(adapter("a", 8),), enable_lora=False)

@@ -62,6 +62,10 @@ _NOT_ALLOWED = {
 }
 
 
+_FLOAT32 = ("float", "float32")
+"""With these vLLM's kernels for adapters fail. Source: vllm.lora.ops.triton_ops, 0.26 and 0.32."""
+
+
 def check_engine_args(names: Iterable[str], known: Sequence[str], *, model: str) -> None:
     """Refuse names in ``engine_args`` that vLLM does not know or that have another place.
 
@@ -140,6 +144,11 @@ def _lora(settings: VllmSettings, adapters: Sequence[Adapter], device: str) -> d
         # Requests without an adapter are computed with the one in the last place, where there must
         # be none. Source: vllm.lora.ops.torch_ops.lora_ops, 0.32: no adapter is the index -1.
         at_once = max(at_once, len(adapters)) + 1
+    if device == "cuda" and settings.dtype in _FLOAT32:
+        raise SettingError(
+            f"dtype is {settings.dtype!r}, and on a GPU vLLM computes adapters in 16 bits only: "
+            "leave it unset"
+        )
     if settings.max_lora_rank is not None and settings.max_lora_rank < rank:
         raise SettingError(
             f"max_lora_rank is {settings.max_lora_rank}, and an adapter has rank {rank}: leave it "
