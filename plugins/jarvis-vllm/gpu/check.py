@@ -12,7 +12,6 @@ the check ``gguf`` needs vllm-gguf-plugin, ``tensor_parallel`` needs two GPUs.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import signal
@@ -148,6 +147,11 @@ class Server:
         answer = self.client.post("/v1/chat/completions", json=body)
         ensure(answer.status_code == 200, f"{answer.status_code} {answer.text}")
         return dict(answer.json())
+
+    def post(self, path: str, **body: Any) -> None:
+        """Ask for something that is done when it is answered."""
+        answer = self.client.post(path, json=body)
+        ensure(answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}")
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
@@ -327,41 +331,23 @@ def check_kill_core(args: argparse.Namespace) -> None:
 
 
 def check_sleep(args: argparse.Namespace) -> None:
-    """Sleeping gives GPU memory back, waking answers again."""
-    asyncio.run(_sleep(args))
-
-
-async def _sleep(args: argparse.Namespace) -> None:
-    from jarvis_core import GenerationRequest, ModelSpec, PromptBuilder, SamplingParams
-    from jarvis_vllm import VLLM
-    from jarvis_vllm.settings import VllmSettings
-
-    spec = ModelSpec(name="tiny", source=args.model, path=args.model, context_length=1024)
-    settings = VllmSettings(
-        gpu_memory_utilization=0.3, enforce_eager=args.eager, enable_sleep_mode=True
-    )
-    engine: Any = await VLLM.load(spec, settings)
-    request = GenerationRequest(
-        id="check",
-        prompt=PromptBuilder().scaffold("1 2 3 4 5 6 7 8 9 10 11 12").build(),
-        sampling=SamplingParams(temperature=0, max_tokens=6),
-    )
-
-    async def text() -> str:
-        return "".join([output.text async for output in engine.generate(request)])
-
-    try:
-        awake, before = await text(), memory_used()
+    """Sleeping gives GPU memory back; who asks a model that sleeps waits until it has woken."""
+    with serving(args, args.model, enable_sleep_mode=True) as server:
+        awake, before = server.chat()["choices"][0]["message"]["content"], memory_used()
         for level in (1, 2):
-            await engine.sleep(level)
-            asleep = memory_used()
-            await engine.wake()
-            again = await text()
-            print(f"   level {level}: {before} -> {asleep} -> {memory_used()} MiB, {again!r}")
-            ensure(asleep[0] < before[0] / 2, "sleeping gave too little back")
+            begun = time.monotonic()
+            server.post("/v1/models/tiny/sleep", level=level)
+            slept, asleep = time.monotonic() - begun, memory_used()
+            ensure(asleep[0] < before[0] / 2, f"sleeping gave too little back: {asleep}")
+            begun = time.monotonic()
+            if level == 1:
+                server.post("/v1/models/tiny/wake")
+            again = server.chat()["choices"][0]["message"]["content"]
+            print(
+                f"   level {level}: asleep after {slept:.1f} s, {before} -> {asleep} -> "
+                f"{memory_used()} MiB, answered {time.monotonic() - begun:.1f} s after it was asked"
+            )
             ensure(again == awake, f"it said {awake!r} before and {again!r} after")
-    finally:
-        await engine.aclose()
 
 
 def check_gguf(args: argparse.Namespace) -> None:

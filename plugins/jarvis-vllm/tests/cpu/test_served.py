@@ -148,7 +148,13 @@ async def test_an_adapter_reads_nothing_that_its_model_has_computed(client: Asyn
         assert answer.usage.prompt_tokens_details is not None
         return answer.usage.prompt_tokens_details.cached_tokens
 
-    assert [await cached(name) for name in ("tiny", "tiny", "red", "red")] == [0, 128, 0, 128]
+    first, again, others, others_again = [
+        await cached(name) for name in ("tiny", "tiny", "red", "red")
+    ]
+    assert first == others == 0
+    assert again == others_again
+    assert again is not None
+    assert again >= 128  # whole blocks, which are smaller on a GPU
 
 
 async def test_client_errors_are_bad_requests_with_their_parameter(client: AsyncOpenAI) -> None:
