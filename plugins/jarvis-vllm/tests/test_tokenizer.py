@@ -132,12 +132,25 @@ def test_tokens_of_its_own_come_where_they_are_wanted() -> None:
 
 
 def test_a_pair_is_joined_as_the_model_wants_it() -> None:
-    ids, types = BYTES.encode_pair("ab", "<s>")
+    (ids, types), (other, _) = BYTES.encode_pairs("ab", ["<s>", "ab"])
 
+    assert other == [257, 256, 258, 256, 258]
     assert ids[:3] == [257, 256, 258]
     assert ids[-1] == 258
     assert ids.count(257) == 1, "what a user wrote is no control token"
     assert types == [0] * 3 + [1] * (len(ids) - 3)
+
+
+def test_of_several_prompts_only_those_that_cannot_be_tokenized_are_refused() -> None:
+    prompts = [content("ab"), Prompt(token_ids=(1, 2)), content(""), content("<s>"), Prompt()]
+
+    found = BYTES.encode_each(prompts)
+
+    assert found[:2] == [[256], [1, 2]]
+    assert found[3] == BYTES.encode(content("<s>"))
+    for at in (2, 4):
+        assert isinstance(found[at], RequestError)
+    assert BYTES.encode_each([]) == []
 
 
 def test_token_ids_are_taken_as_they_are() -> None:

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from vllm import PoolingParams, SamplingParams
 from vllm import exceptions as vllm_exceptions
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.envs import enable_envs_cache
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.model_executor.model_loader import get_model_cls
@@ -141,7 +142,11 @@ def build(arguments: Mapping[str, Any], on_step: Callable[[int, Any], None]) -> 
     # As this user vLLM takes the large batches of its own server on large GPUs.
     usage = UsageContext.OPENAI_API_SERVER
     config = AsyncEngineArgs(**arguments).create_engine_config(usage)
-    return AsyncLLM.from_vllm_config(config, usage_context=usage, stat_loggers=[Recorder])
+    llm = AsyncLLM.from_vllm_config(config, usage_context=usage, stat_loggers=[Recorder])
+    # vLLM looks into the environment with every output; in its own processes it stops to when they
+    # are ready.
+    enable_envs_cache()
+    return llm
 
 
 def send_together(llm: AsyncLLM, tokens: int) -> None:

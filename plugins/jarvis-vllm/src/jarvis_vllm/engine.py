@@ -21,13 +21,11 @@ from jarvis_core import (
     SamplingParams,
 )
 from jarvis_vllm import backend
+from jarvis_vllm.prompt_encoder import PromptEncoder
 from jarvis_vllm.stats import Counters
 from jarvis_vllm.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
-
-_SHORT = 1024
-"""Characters that are tokenized at once; longer texts go to a thread."""
 
 
 class VllmEngine:
@@ -60,7 +58,7 @@ class VllmEngine:
         self._asleep = 0
         self._moving = False
         self._queues: set[Any] = set()
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenizer")
+        self._encoder = PromptEncoder(tokenizer)
         self._shutting_down: asyncio.Future[None] | None = None
         self._watching = asyncio.create_task(self._watch())
 
@@ -71,10 +69,7 @@ class VllmEngine:
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt."""
-        if sum(len(s.text) for s in prompt.segments) <= _SHORT:
-            return self._tokenizer.encode(prompt)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._tokenizer.encode, prompt)
+        return await self._encoder.encode(prompt)
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens visible."""
@@ -137,7 +132,7 @@ class VllmEngine:
         await asyncio.shield(self._shutting_down)
 
     def _close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._encoder.close()
         self._llm.shutdown()
 
     def _check(self, *, asleep: bool = False) -> None:

@@ -63,7 +63,7 @@ class PoolingEngine(VllmEngine):
     async def embed(self, prompts: Sequence[Prompt]) -> Embeddings:
         """One vector of length 1 for each prompt."""
         self._check()
-        ids = [await self.tokenize(prompt) for prompt in prompts]
+        ids = await self._encoder.encode_all(prompts)
         vectors = await self._pool_all([(i, None) for i in ids], "embed", param="input")
         return Embeddings(
             vectors=tuple(map(_normalized, vectors)), prompt_tokens=sum(map(len, ids))
@@ -78,7 +78,7 @@ class PoolingEngine(VllmEngine):
             asked, *others = found.vectors
             scores = [sum(a * b for a, b in zip(asked, o, strict=True)) for o in others]
             return Ranking(scores=tuple(scores), prompt_tokens=found.prompt_tokens)
-        pairs = [self._tokenizer.encode_pair(query, document) for document in documents]
+        pairs = await self._encoder.encode_pairs(query, documents)
         vectors = await self._pool_all(pairs, self._tasks["rerank"], param="documents")
         return Ranking(
             scores=tuple(vector[0] for vector in vectors),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from attrs import frozen
 
 from jarvis_core import (
     ContextLengthExceeded,
@@ -16,6 +18,21 @@ from jarvis_core import (
     prompt_runs,
 )
 from jarvis_vllm.vocabulary import Vocabulary
+
+
+@frozen
+class _Text:
+    """What is tokenized of a prompt.
+
+    Attributes:
+        text: With the renamed control tokens of its scaffold.
+        controls: How many those are.
+        surrounded: Whether the tokenizer's own tokens go before and after it.
+    """
+
+    text: str
+    controls: int
+    surrounded: bool
 
 
 class Tokenizer:
@@ -57,25 +74,39 @@ class Tokenizer:
             RequestError: The prompt is empty, holds media, an id that is not in the vocabulary, or
                 text that is not Unicode.
         """
-        if prompt.token_ids is not None:
-            ids = list(prompt.token_ids)
-            self.check(ids)
-        else:
-            ids = self._encode_segments(prompt)
-        if not ids:
-            raise RequestError("the prompt is empty", param="prompt")
-        return ids
+        (found,) = self.encode_each((prompt,))
+        if isinstance(found, RequestError):
+            raise found
+        return found
 
-    def encode_pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
-        """Ids and types of two texts as the model wants them joined; both are content.
+    def encode_each(self, prompts: Sequence[Prompt]) -> list[list[int] | RequestError]:
+        """Token ids of each prompt, or why it is refused.
+
+        Texts are tokenized in one call, on all of the machine's cores and without the interpreter
+        lock, which the tokenizer keeps when it is given a single text.
+        """
+        found = [_attempt(self._read, prompt) for prompt in prompts]
+        places = [at for at, one in enumerate(found) if isinstance(one, _Text)]
+        encodings = self._renamed.encode_batch_fast(
+            [found[at].text for at in places], add_special_tokens=False
+        )
+        for at, encoding in zip(places, encodings, strict=True):
+            found[at] = _attempt(self._finish, found[at], encoding.ids)
+        return found
+
+    def encode_pairs(self, first: str, others: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Ids and types of a text with each of several others, joined as the model wants them.
+
+        All of it is content.
 
         Raises:
             RequestError: A text is not Unicode.
         """
-        for text in (first, second):
+        for text in (first, *others):
             _check_unicode(text)
-        found = self._pairs.encode(first, second, add_special_tokens=True)
-        return list(found.ids), list(found.type_ids)
+        pairs = [(first, other) for other in others]
+        found = self._pairs.encode_batch_fast(pairs, add_special_tokens=True)
+        return [(list(one.ids), list(one.type_ids)) for one in found]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens visible.
@@ -100,7 +131,14 @@ class Tokenizer:
                 f"token id {wrong} is not in the vocabulary of {size:,} tokens", param="prompt"
             )
 
-    def _encode_segments(self, prompt: Prompt) -> list[int]:
+    def _read(self, prompt: Prompt) -> list[int] | _Text:
+        """The ids of a prompt that is given as ids, the text to tokenize of any other."""
+        if prompt.token_ids is not None:
+            ids = list(prompt.token_ids)
+            self.check(ids)
+            if not ids:
+                raise RequestError("the prompt is empty", param="prompt")
+            return ids
         if any(s.kind is SegmentKind.MEDIA for s in prompt.segments):
             raise RequestError("this model takes text only", param="messages")
         self._check_length(prompt)
@@ -114,13 +152,19 @@ class Tokenizer:
                 parts.append(run)
         text = "".join(parts)
         _check_unicode(text)
+        return _Text(text, controls, surrounded=prompt.add_special_tokens)
+
+    def _finish(self, text: _Text, given: Sequence[int]) -> list[int]:
+        """The model's own ids for those that the renamed copy gave."""
         ids = self._ids
-        found = [ids.get(i, i) for i in self._renamed.encode(text, add_special_tokens=False).ids]
-        if sum(map(self._control_ids.__contains__, found)) != controls:
+        found = [ids.get(i, i) for i in given]
+        if sum(map(self._control_ids.__contains__, found)) != text.controls:
             # Some tokenizers merge plain characters into a control token.
             raise RequestError("the text holds a control token of the model", param="messages")
-        if prompt.add_special_tokens:
+        if text.surrounded:
             found = [*self._before, *found, *self._after]
+        if not found:
+            raise RequestError("the prompt is empty", param="prompt")
         return found
 
     def _check_length(self, prompt: Prompt) -> None:
@@ -131,6 +175,14 @@ class Tokenizer:
                 f"and the context length is {self._context_length:,} tokens",
                 param="messages",
             )
+
+
+def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
+    """What a step gives, or why it refuses."""
+    try:
+        return step(*arguments)
+    except RequestError as error:
+        return error
 
 
 def _check_unicode(text: str) -> None:
