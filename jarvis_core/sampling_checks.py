@@ -13,7 +13,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "top_p": (0, 1),
     "min_p": (0, 1),
     "typical_p": (0, 1),
-    "top_k": (-1, math.inf),
+    "top_k": (-1, 2**31 - 1),
     "repetition_penalty": (1e-6, 1e6),
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),

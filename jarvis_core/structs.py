@@ -617,6 +617,8 @@ class ModelInfo:
         adapters: Names of the LoRA adapters that a request may choose.
         memory_bytes: Bytes that the loaded model occupies, as far as the engine knows.
         max_num_seqs: Sequences that are computed at the same time; 0 where that is not known.
+        sampling: Sampling params that its publisher recommends, by name and as its files have
+            them: the core leaves out what cannot be.
     """
 
     name: str
@@ -637,6 +639,7 @@ class ModelInfo:
     adapters: tuple[str, ...] = ()
     memory_bytes: int | None = None
     max_num_seqs: int = 0
+    sampling: Mapping[str, Scalar] = field(factory=dict)
 
 
 @frozen(kw_only=True)

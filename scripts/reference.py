@@ -22,6 +22,7 @@ from jarvis_core.http.routes import ROUTES
 from jarvis_core.plugins import load_plugins
 from jarvis_core.settings.fields import Setting, settings_of
 from jarvis_core.settings.model import ModelConfig, SingleModel
+from jarvis_core.settings.sampling import SAMPLING_PREFIX, SamplingSettings
 from jarvis_core.settings.server import ServerSettings
 from jarvis_core.settings.variables import PREFIX, variables_of
 
@@ -64,6 +65,12 @@ def settings_page() -> Iterator[str]:
         "model on that engine. `jarvis settings` prints each with its value and its origin.",
     )
     yield from variables("One model", SingleModel, PREFIX)
+    yield from variables("Its sampling", SamplingSettings, SAMPLING_PREFIX)
+    yield from paragraph(
+        "What counts where a request does not say. In `jarvis.toml` these are keys of "
+        "`[models.NAME.sampling]`, in lower case and without `JARVIS_SAMPLING_`. [How a model is "
+        "sampled](../how-to/sampling.md)."
+    )
     yield from variables("The server", ServerSettings, PREFIX)
     yield from paragraph("In `jarvis.toml` these are keys of `[server]`: `JARVIS_PORT` is `port`.")
     yield from model_keys()
@@ -96,13 +103,13 @@ def model_keys() -> Iterator[str]:
     """The keys of a model's section."""
     yield from section("Models in `jarvis.toml`")
     yield from paragraph(
-        "A section `[models.NAME]` for each model; `[models.NAME.settings]` holds what is a matter "
-        "of its engine."
+        "A section `[models.NAME]` for each model; `[models.NAME.sampling]` holds its sampling and "
+        "`[models.NAME.settings]` what is a matter of its engine."
     )
     rows = [
         (f"`{setting.name}`", default(setting), allowed(setting, text=False), setting.help)
         for setting in settings_of(ModelConfig)
-        if setting.name not in ("name", "settings")
+        if setting.name not in ("name", "sampling", "settings")
     ]
     yield from table(("key", "default", "must be", "what it is"), rows)
 

@@ -143,6 +143,10 @@ def _model(status: ModelStatus) -> dict[str, Any]:
             "media": sorted(capabilities.media),
         }
         shown["parameters"] = PARAMETERS.honoured(capabilities)
+        shown["sampling"] = {
+            name: {"value": default.value, "from": default.origin}
+            for name, default in status.sampling.items()
+        }
     return shown
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
+from attrs import evolve
 
 from jarvis_core.errors import (
     ConfigError,
@@ -32,6 +33,7 @@ from jarvis_core.models.events import EventKind, ModelEvent
 from jarvis_core.models.plan import host_limits, host_plan
 from jarvis_core.models.requests import Requests
 from jarvis_core.models.rest import move
+from jarvis_core.models.sampling import SamplingDefaults
 from jarvis_core.models.status import BECOMING_READY, PASSING, ModelState, ModelStatus
 from jarvis_core.models.suspects import Suspects
 from jarvis_core.settings import ModelConfig, ServerSettings
@@ -71,6 +73,7 @@ class Model:
         self._changed = asyncio.Event()
         self._progress: tuple[int, int] | None = None
         self._load_seconds: float | None = None
+        self._sampling = SamplingDefaults()
 
     # -- what others see -------------------------------------------------------------------
 
@@ -101,6 +104,7 @@ class Model:
             requests=self.requests.held,
             waiting=self.requests.waiting,
             load_seconds=self._load_seconds,
+            sampling={} if host is None else self._sampling.chosen,
             adapters=tuple(config.adapters),
             chat_format_reason=None if host is None else host.chat_format_reason,
         )
@@ -291,6 +295,7 @@ class Model:
             if self.config.python is not None:
                 await check_environment(self.config.python, self.config.engine)
             await host.start()
+            self._set_sampling(host)
             ready = time.monotonic()
             self._host, self.error, self._progress = host, None, None
             self._load_seconds = ready - began
@@ -325,6 +330,25 @@ class Model:
             last_words=host.last_words[-3:],
         )
         return time.monotonic() - ready
+
+    def _set_sampling(self, host: Host) -> None:
+        """Settle what counts where requests do not say, and let the host's model say so.
+
+        Raises:
+            SettingError: The operator asks for what its engine cannot honour.
+        """
+        assert host.info is not None
+        found = SamplingDefaults.of(host.info, self.config.sampling)
+        host.info = evolve(host.info, sampling=found.values)
+        self._sampling = found
+        if found.chosen:
+            _log.info("sampling defaults", model=self.config.name, values=found.line or "none")
+        if found.unusable:
+            _log.warning(
+                "the model's files recommend sampling that is left out",
+                model=self.config.name,
+                values=dict(found.unusable),
+            )
 
     def _host_is_lost(self) -> None:
         """Enter the state that follows from the host's end, which nobody ordered."""

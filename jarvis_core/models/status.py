@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import field, frozen
 
+from jarvis_core.models.sampling import SamplingDefault
 from jarvis_core.structs import EngineStats, ModelInfo
 
 
@@ -58,6 +60,7 @@ class ModelStatus:
         requests: Requests that hold a lease.
         waiting: Of those, requests of which no delta has come yet.
         load_seconds: Seconds that the last load took.
+        sampling: The defaults of sampling params by name; empty unless it is loaded.
         adapters: Names of its LoRA adapters, each a name that clients may ask for.
     """
 
@@ -78,6 +81,7 @@ class ModelStatus:
     requests: int
     waiting: int
     load_seconds: float | None
+    sampling: Mapping[str, SamplingDefault] = field(factory=dict)
     adapters: tuple[str, ...] = ()
     chat_format_reason: str | None = None
 

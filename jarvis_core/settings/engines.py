@@ -7,10 +7,11 @@ from typing import Any
 
 from attrs import frozen
 
-from jarvis_core.errors import PluginError
+from jarvis_core.errors import PluginError, SettingError
 from jarvis_core.interfaces import EngineType
 from jarvis_core.plugins import PluginReport, missing_engine
 from jarvis_core.settings.fields import Setting, settings_of
+from jarvis_core.settings.sampling import SamplingSettings
 from jarvis_core.settings.structuring import build, plain, structure_values
 from jarvis_core.settings.values import DEFAULT, SettingValue
 from jarvis_core.settings.variables import Layers, Variable, variables_of
@@ -99,6 +100,25 @@ class InstalledEngines:
         """
         if name not in self.engines:
             raise PluginError(missing_engine(name, self.engines, self.broken))
+
+    def check_sampling(self, engine: str, sampling: SamplingSettings, *, where: str) -> None:
+        """Refuse sampling params that no model on an engine honours.
+
+        Args:
+            engine: Name of the engine, which is installed.
+            sampling: What the operator says.
+            where: Where, for messages.
+
+        Raises:
+            SettingError: It names the param.
+        """
+        honoured = self.engines[engine].capabilities.parameters
+        for name in sampling.given:
+            if name not in honoured:
+                raise SettingError(
+                    f"{where}: engine {engine!r} cannot honour {name}: remove it, or serve the "
+                    "model with another engine"
+                )
 
     def setting(self, engine: str, name: str) -> Setting | None:
         """What is known about a setting of an engine; None where the engine is elsewhere."""

@@ -22,6 +22,7 @@ from jarvis_core.settings.models import (
     single_model,
     without_effect,
 )
+from jarvis_core.settings.sampling import SAMPLING_PREFIX, SamplingSettings
 from jarvis_core.settings.server import ServerSettings, is_loopback
 from jarvis_core.settings.sources import read_toml
 from jarvis_core.settings.structuring import check_names
@@ -75,6 +76,7 @@ class SettingsReading:
     values: tuple[SettingValue, ...]
     warnings: tuple[str, ...]
     _single: SingleModel
+    _sampling: SamplingSettings
     _single_values: tuple[SettingValue, ...]
     _sections: Mapping[str, Any]
     _directory: Path
@@ -94,7 +96,9 @@ class SettingsReading:
             engine=self._single.inference_engine,
             engines=self._installed,
         )
-        alone = single_model(self._single, alone=not in_file, engines=self._installed)
+        alone = single_model(
+            self._single, self._sampling, alone=not in_file, engines=self._installed
+        )
         idle = without_effect(self._single_values) if in_file and alone is None else []
         of_models = (model_values(m, self._sections[m.name], self._installed) for m in in_file)
         return Settings(
@@ -128,9 +132,10 @@ def read_settings(
     """
     of_server = variables_of(ServerSettings, PREFIX)
     of_single = variables_of(SingleModel, PREFIX)
+    of_sampling = variables_of(SamplingSettings, SAMPLING_PREFIX)
     of_engines = engine_variables(engines)
     layers = read_layers(
-        (*of_single, *of_server, *chain.from_iterable(of_engines.values())),
+        (*of_single, *of_sampling, *of_server, *chain.from_iterable(of_engines.values())),
         options=options,
         environ=environ,
         dotenv=directory / DOTENV_FILE,
@@ -139,19 +144,22 @@ def read_settings(
     tables = _tables(directory / TOML_FILE)
     server_values = _resolve(of_server, layers, tables["server"])
     single_values = _resolve(of_single, layers, {})
+    sampling_values = _resolve(of_sampling, layers, {})
     installed = InstalledEngines.read(engines, broken, of_engines, layers)
     of_all_engines = (settings.values.values() for settings in installed.settings.values())
     return SettingsReading(
         server=ServerSettings(**_by_setting(of_server, server_values)),
         values=(
             *single_values,
+            *sampling_values,
             *server_values,
             *chain.from_iterable(of_all_engines),
             _plugin_modules(environ),
         ),
         warnings=layers.warnings,
         single=SingleModel(**_by_setting(of_single, single_values)),
-        single_values=single_values,
+        sampling=SamplingSettings(**_by_setting(of_sampling, sampling_values)),
+        single_values=(*single_values, *sampling_values),
         sections=tables["models"],
         directory=directory,
         installed=installed,

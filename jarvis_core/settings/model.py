@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from jarvis_core.settings.fields import setting
+from jarvis_core.settings.sampling import SamplingSettings
 
 BUILT_IN_MODEL = "smollm2"
 BUILT_IN_ENGINE = "llama_cpp"
@@ -46,6 +47,9 @@ class ModelConfig:
     adapters: Mapping[str, str] = setting(
         factory=dict,
         help="LoRA adapters: the name that clients ask for, and the path of its file or folder",
+    )
+    sampling: SamplingSettings = setting(
+        factory=SamplingSettings, help="What counts where a request does not say"
     )
     settings: Mapping[str, Any] = setting(factory=dict, help="Settings of its engine")
 

@@ -19,10 +19,13 @@ from jarvis_core.settings.model import (
     expanded,
     id_of_source,
 )
-from jarvis_core.settings.structuring import build, structure_values
+from jarvis_core.settings.sampling import SAMPLING_PREFIX, SamplingSettings
+from jarvis_core.settings.structuring import build, structure_settings, structure_values
 from jarvis_core.settings.values import DEFAULT, TOML_FILE, SettingValue, bad_value
 
 _SECTION = tuple(s for s in settings_of(ModelConfig) if s.name != "name")
+_OWN_SECTIONS = ("sampling", "settings")
+"""Keys whose values are sections of their own."""
 
 
 def models_of_file(
@@ -52,10 +55,11 @@ def _model_of_section(
     where = f"{TOML_FILE} [models.{name}]"
     if not isinstance(section, Mapping):
         raise SettingError(f"{where}: must be a table with a source, not {section!r}")
+    own = {key: value for key, value in section.items() if key != "sampling"}
     values: dict[str, Any] = {
         "name": name,
         "engine": engine,
-        **structure_values(_SECTION, section, where=where),
+        **structure_values(_SECTION, own, where=where),
     }
     if "source" in values:
         if not values["source"].strip():
@@ -76,22 +80,38 @@ def _model_of_section(
         where=f"{TOML_FILE} [models.{name}.settings]",
         elsewhere=bool(python),
     )
+    values["sampling"] = _sampling_of_section(name, section)
+    if not python:
+        engines.check_sampling(
+            values["engine"], values["sampling"], where=f"{TOML_FILE} [models.{name}.sampling]"
+        )
     return build(ModelConfig, values, where=where)  # type: ignore[no-any-return]
 
 
+def _sampling_of_section(name: str, section: Mapping[str, Any]) -> SamplingSettings:
+    sampling, where = section.get("sampling", {}), f"{TOML_FILE} [models.{name}"
+    if not isinstance(sampling, Mapping):
+        raise bad_value("sampling", sampling, f"{where}]", "must be a table")
+    return structure_settings(  # type: ignore[no-any-return]
+        SamplingSettings, sampling, where=f"{where}.sampling]"
+    )
+
+
 def single_model(
-    single: SingleModel, *, alone: bool, engines: InstalledEngines
+    single: SingleModel, sampling: SamplingSettings, *, alone: bool, engines: InstalledEngines
 ) -> ModelConfig | None:
     """The model that variables describe.
 
     Args:
         single: What the variables say.
+        sampling: What they say of its sampling.
         alone: Whether ``jarvis.toml`` has no models; then there is one even if none is named.
         engines: What is installed.
 
     Raises:
         PluginError: Its engine is not installed.
-        SettingError: No model is named and the engine has none built in.
+        SettingError: No model is named and the engine has none built in, or its engine cannot
+            sample like that.
     """
     engine = single.inference_engine
     source = single.model_name
@@ -106,6 +126,8 @@ def single_model(
             )
         source = BUILT_IN_MODEL
     name = single.model_id or id_of_source(source)
+    settings = engines.merge(engine, {}, where=f"settings of engine {engine}", elsewhere=False)
+    engines.check_sampling(engine, sampling, where=f"{SAMPLING_PREFIX}*")
     return ModelConfig(
         name=name,
         source=expanded(source),
@@ -114,7 +136,8 @@ def single_model(
         chat_template=single.model_chat_template and expanded(single.model_chat_template),
         aliases=() if source == name else (source,),
         context_length=single.model_context_window,
-        settings=engines.merge(engine, {}, where=f"settings of engine {engine}", elsewhere=False),
+        sampling=sampling,
+        settings=settings,
     )
 
 
@@ -178,7 +201,17 @@ def model_values(
             help=s.help,
         )
         for s in _SECTION
-        if s.name != "settings"
+        if s.name not in _OWN_SECTIONS
+    ]
+    values += [
+        SettingValue(
+            name=f"{prefix}.sampling.{s.name}",
+            value=getattr(model.sampling, s.name),
+            origin=f"{TOML_FILE} [{prefix}.sampling]",
+            help=s.help,
+        )
+        for s in settings_of(SamplingSettings)
+        if s.name in section.get("sampling", {})
     ]
     for name in section.get("settings", {}):
         known = engines.setting(model.engine, name)

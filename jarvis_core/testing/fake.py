@@ -33,8 +33,9 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve, field, frozen
 
@@ -107,6 +108,9 @@ class FakeSettings:
     media: tuple[str, ...] = setting(
         default=(), help="Kinds of parts that are not text that it takes."
     )
+    sampling: Mapping[str, Any] = setting(
+        factory=dict, help="What its files recommend for sampling."
+    )
     load_delay: float = setting(default=0.0, ge=0, help="Seconds that loading takes.")
     load_fault: str = setting(
         default="",
@@ -150,6 +154,7 @@ class FakeEngine:
             control_tokens=("<|turn|>", "<|end|>"),
             vocab_size=1 << 20,
             max_num_seqs=settings.max_num_seqs,
+            sampling=settings.sampling,
         )
         self._places = asyncio.Semaphore(settings.max_num_seqs or 1 << 30)
         self._ids: dict[str, int] = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from attrs import evolve
 
 from jarvis_core.chat import Fold
@@ -31,9 +32,11 @@ from jarvis_core.errors import (
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.events import ModelEvent
 from jarvis_core.models.lease import Lease
+from jarvis_core.models.sampling import SamplingDefault
 from jarvis_core.models.status import ModelState
 from jarvis_core.models.turns import Claim
 from jarvis_core.settings import ModelConfig, ServerSettings
+from jarvis_core.settings.sampling import SamplingSettings
 from jarvis_core.structs import ChatRequest, Message
 
 pytestmark = pytest.mark.anyio
@@ -399,3 +402,44 @@ async def test_load_that_is_overtaken_by_an_unload_does_not_claim_to_be_ready(ma
     await catalogue.unload("m")
     with pytest.raises(StateConflict, match="'m' is cold"):
         await loading
+
+
+async def test_a_models_sampling_is_settled_when_it_is_loaded(make: Make) -> None:
+    recommended = {"temperature": 0.6, "top_p": 0.9}
+    sampling = SamplingSettings(top_p=0.5)
+    catalogue = make(fake(settings={"sampling": recommended}, sampling=sampling, preload=False))
+    assert catalogue.status("m").sampling == {}
+    await catalogue.load("m")
+    assert catalogue.status("m").sampling == {
+        "temperature": SamplingDefault(value=0.6, origin="model"),
+        "top_p": SamplingDefault(value=0.5, origin="setting"),
+    }
+    async with catalogue.lease("m") as lease:
+        assert lease.info.sampling == {"temperature": 0.6, "top_p": 0.5}
+    await catalogue.unload("m")
+    assert catalogue.status("m").sampling == {}
+
+
+async def test_sampling_that_the_loaded_model_cannot_honour_fails_it(make: Make) -> None:
+    catalogue = make(fake(sampling=SamplingSettings(min_p=0.1)))
+    await catalogue.start()
+    await catalogue.settled()
+    status = catalogue.status("m")
+    assert status.state is ModelState.FAILED
+    assert status.info is None
+    assert "cannot honour min_p: remove it from [models.m.sampling]" in (status.error or "")
+
+
+async def test_the_log_says_how_a_model_is_sampled_in_one_line(make: Make) -> None:
+    recommended = {"temperature": 0.6, "top_k": 20}
+    with structlog.testing.capture_logs() as logs:
+        catalogue = make(fake(settings={"sampling": recommended}))
+        await catalogue.load("m")
+    assert {
+        "event": "sampling defaults",
+        "log_level": "info",
+        "model": "m",
+        "values": "temperature 0.6 (model)",
+    } in logs
+    (warned,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert (warned["model"], warned["values"]) == ("m", {"top_k": 20})

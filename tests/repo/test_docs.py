@@ -17,6 +17,7 @@ from jarvis_core.plugins import load_plugins
 from jarvis_core.settings import load_settings
 from jarvis_core.settings.engines import engine_variables
 from jarvis_core.settings.model import SingleModel
+from jarvis_core.settings.sampling import SAMPLING_PREFIX, SamplingSettings
 from jarvis_core.settings.server import ServerSettings
 from jarvis_core.settings.variables import PREFIX, variables_of
 from jarvis_core.testing import ChatFormatConformance
@@ -35,6 +36,7 @@ def blocks(language: str) -> list[str]:
 
 def known_variables() -> set[str]:
     found = [*variables_of(ServerSettings, PREFIX), *variables_of(SingleModel, PREFIX)]
+    found += variables_of(SamplingSettings, SAMPLING_PREFIX)
     for variables in engine_variables(load_plugins().engines).values():
         found += variables
     return {name for variable in found for name in variable.names}

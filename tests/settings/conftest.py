@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen, validators
 
-from jarvis_core import Engine, EngineType, ModelSpec, setting
+from jarvis_core import Capabilities, Engine, EngineType, ModelSpec, setting
 from jarvis_core.plugins import PluginReport
 from jarvis_core.settings import Settings, load_settings
 
@@ -41,6 +41,7 @@ ENGINES = {
         env_prefix="JARVIS_LLAMACPP_",
         load=never_loaded,
         settings=LlamaSettings,
+        capabilities=Capabilities(parameters=frozenset({"temperature", "top_p", "top_k"})),
     ),
     "echo": EngineType(
         name="echo", env_prefix="JARVIS_ECHO_", load=never_loaded, settings=EchoSettings

@@ -246,13 +246,13 @@ def test_a_model_of_another_python_gets_the_variables_of_an_engine_that_is_also_
             '[models.a]\nsource = "x"\nengin = "y"\n',
             "jarvis.toml [models.a]: unknown setting 'engin'; did you mean engine? (there are: "
             "source, engine, chat_format, chat_template, aliases, preload, python, "
-            "context_length, adapters, settings)",
+            "context_length, adapters, sampling, settings)",
         ),
         (
             '[models.a]\nsource = "x"\nname = "y"\n',
             "jarvis.toml [models.a]: unknown setting 'name' (there are: "
             "source, engine, chat_format, chat_template, aliases, preload, python, "
-            "context_length, adapters, settings)",
+            "context_length, adapters, sampling, settings)",
         ),
         (
             '[models.a]\nsource = "x"\naliases = "y"\n',

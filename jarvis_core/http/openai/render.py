@@ -14,6 +14,7 @@ from jarvis_core.http.openai.parameter_table import ignored_header
 from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.openai.request import ChatCall, chat_request, read_call
 from jarvis_core.http.responses import Response, json
+from jarvis_core.models.sampling import CHOOSING
 from jarvis_core.structs import ModelInfo
 
 
@@ -23,11 +24,17 @@ async def create(front: Front, exchange: Exchange) -> Response:
     call = read_call(raw, front.settings)
     async with asking(front, exchange, call.body.model) as (lease, _):
         model, chat_format = lease.info, lease.chat_format
-        request = RenderRequest(chat=chat_request(call, model))
+        chat = chat_request(call, model)
+        request = RenderRequest(chat=chat)
         found = await lease.call(request, Rendered, request_id=exchange.id)
     note_result(exchange, 0)
     shown = _shown(found, raw, call, model)
     shown["chat_format"] = chat_format
+    shown["sampling"] = {
+        name: getattr(chat.sampling, name)
+        for name in CHOOSING
+        if name in model.capabilities.parameters
+    }
     return json(shown, headers=ignored_header(call.ignored))
 
 

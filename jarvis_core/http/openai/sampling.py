@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
@@ -11,6 +11,7 @@ from jarvis_core.errors import RequestError
 from jarvis_core.http.openai.parameter_table import ParameterTable
 from jarvis_core.http.openai.parameters import SAMPLING
 from jarvis_core.http.openai.wire import SamplingBody
+from jarvis_core.models.sampling import CHOOSING
 from jarvis_core.structs import ModelInfo, SamplingParams, Scalar
 
 MAX_BIASES = 65_536
@@ -36,7 +37,7 @@ _EXTRA = (
 def sampling_params(
     body: SamplingBody, model: ModelInfo, *, max_tokens: int | None
 ) -> SamplingParams:
-    """How the request wants tokens to be chosen.
+    """How the request wants tokens to be chosen; what it does not say, the model's defaults do.
 
     Args:
         body: What it says.
@@ -49,15 +50,7 @@ def sampling_params(
     for i, token in enumerate(body.stop_token_ids or ()):
         check_token(token, f"stop_token_ids[{i}]", model)
     return SamplingParams(
-        temperature=1.0 if body.temperature is None else body.temperature,
-        # 0 is allowed on the wire and means as little as can be.
-        top_p=1.0 if body.top_p is None else max(body.top_p, LEAST_SHARE),
-        top_k=max(body.top_k or 0, 0),
-        min_p=body.min_p or 0.0,
-        typical_p=1.0 if body.typical_p is None else max(body.typical_p, LEAST_SHARE),
-        repetition_penalty=body.repetition_penalty or 1.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
+        **_choosing(body, model),
         logit_bias=_logit_bias(body, model),
         seed=body.seed,
         max_tokens=max_tokens,
@@ -68,6 +61,19 @@ def sampling_params(
         ignore_eos=bool(body.ignore_eos),
         extra=_extra(body),
     )
+
+
+def _choosing(body: SamplingBody, model: ModelInfo) -> dict[str, Any]:
+    """The numbers that choose a token: the request's own, else the model's default."""
+    said = {name: getattr(body, name) for name in CHOOSING}
+    numbers = {name: model.sampling.get(name) if v is None else v for name, v in said.items()}
+    # Neutral where nobody says anything; 0 is allowed for shares and means as little as can be.
+    least = {"top_p": LEAST_SHARE, "typical_p": LEAST_SHARE, "top_k": 0}
+    return {
+        name: max(value, least.get(name, value))
+        for name, value in numbers.items()
+        if value is not None
+    }
 
 
 def stop_strings(body: SamplingBody) -> tuple[str, ...]:

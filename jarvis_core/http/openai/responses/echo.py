@@ -15,11 +15,17 @@ from jarvis_core.http.openai.responses.wire import (
     ResponseBody,
     TextBody,
 )
-from jarvis_core.structs import ModelInfo, Tool
+from jarvis_core.structs import ModelInfo, SamplingParams, Tool
 
 
-def echo(call: ResponseCall, model: ModelInfo) -> dict[str, Any]:
-    """Every value that had an effect, defaults included."""
+def echo(call: ResponseCall, model: ModelInfo, sampling: SamplingParams) -> dict[str, Any]:
+    """Every value that had an effect, defaults included.
+
+    Args:
+        call: What was asked.
+        model: Its model.
+        sampling: How its answer is sampled.
+    """
     body = call.body
     reasoning = body.reasoning or ReasoningBody()
     said = {
@@ -34,10 +40,10 @@ def echo(call: ResponseCall, model: ModelInfo) -> dict[str, Any]:
         "truncation": body.truncation or "disabled",
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,
-        "temperature": 1.0 if body.temperature is None else body.temperature,
-        "top_p": 1.0 if body.top_p is None else body.top_p,
-        "presence_penalty": body.presence_penalty or 0.0,
-        "frequency_penalty": body.frequency_penalty or 0.0,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p if body.top_p is None else body.top_p,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
         "top_logprobs": body.top_logprobs or 0,
         "store": call.keeps,
         "background": False,

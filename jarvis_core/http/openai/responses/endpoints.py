@@ -132,7 +132,8 @@ class _Creation:
         call, everything = self.call, self.conversation.without_oldest(0)
         items = self.conversation.without_oldest(dropped)
         truncated = len(everything) - len(items)
-        said, headers = echo(call, model), ignored_header(call.ignored)
+        request = chat_request(call, items, model)
+        said, headers = echo(call, model, request.sampling), ignored_header(call.ignored)
         if truncated:
             said["truncated_items"] = truncated
             headers[TRUNCATED_HEADER] = str(truncated)
@@ -145,7 +146,7 @@ class _Creation:
         )
         self._writers.append(writer)
         return Asked(
-            request=chat_request(call, items, model),
+            request=request,
             writer=writer,
             headers=headers,
             fold=writer.fold,
