@@ -1,4 +1,4 @@
-"""Writes tiny GGUF files of random weights: an encoder that embeds or ranks, LoRA adapters."""
+"""Writes GGUF files: tiny ones of random weights, and copies of others that say more."""
 
 from __future__ import annotations
 
@@ -108,6 +108,19 @@ def write_gguf(
         numbers = array("f", (random_numbers.gauss(middle, scale) for _ in range(count)))
         data += numbers.tobytes() + b"\0" * (-len(numbers) * 4 % 32)
     path.write_bytes(head + b"\0" * (-len(head) % 32) + data)
+    return path
+
+
+def write_with_metadata(source: Path, path: Path, metadata: Mapping[str, Value]) -> Path:
+    """A copy of a file with more keys at the beginning of its metadata."""
+    added = b"".join(_text(key) + _value(value) for key, value in metadata.items())
+    # What fills up to the alignment, so that tensors stay where the header says.
+    room = -(len(added) + len(_text("test.filler") + _value(""))) % 32
+    added += _text("test.filler") + _value("-" * room)
+    content = source.read_bytes()
+    version, tensors, keys = struct.unpack_from("<IQQ", content, 4)
+    head = b"GGUF" + struct.pack("<IQQ", version, tensors, keys + len(metadata) + 1)
+    path.write_bytes(head + added + content[len(head) :])
     return path
 
 

@@ -50,6 +50,31 @@ def read(tmp_path: Path) -> Any:
     return read
 
 
+def test_what_the_publisher_recommends_has_the_names_of_sampling_params(read: Any) -> None:
+    header = read(
+        gguf(
+            entry("general.sampling.temp", 6, struct.pack("<f", 0.6)),
+            entry("general.sampling.top_k", 5, struct.pack("<i", 20)),
+            entry("general.sampling.top_p", 6, struct.pack("<f", 0.95)),
+            entry("general.sampling.min_p", 6, struct.pack("<f", 0.0)),
+            entry("general.sampling.penalty_repeat", 6, struct.pack("<f", 1.05)),
+            entry("general.sampling.mirostat_tau", 6, struct.pack("<f", 5.0)),
+        )
+    )
+
+    assert header.sampling == {
+        "temperature": 0.6,
+        "top_k": 20,
+        "top_p": 0.95,
+        "min_p": 0.0,
+        "repetition_penalty": 1.05,
+    }
+
+
+def test_a_file_that_recommends_nothing(read: Any) -> None:
+    assert read(gguf(entry("general.architecture", 8, text("toy")))).sampling == {}
+
+
 def test_scalars_texts_and_short_arrays_are_read(read: Any) -> None:
     header = read(
         gguf(

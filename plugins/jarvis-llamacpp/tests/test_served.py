@@ -14,6 +14,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 from served import Serve, Server, gone, serving, until
+from tiny_gguf import write_with_metadata
 
 from jarvis_llamacpp.builtin import find_smollm2
 
@@ -216,3 +217,30 @@ def broken_model(directory: Path, kind: str) -> Path:
             (path / "model.safetensors").write_bytes(b"\0" * 100)
             (path / "config.json").write_text("{}")
     return path
+
+
+async def test_what_a_file_recommends_counts_where_nobody_says_otherwise(
+    serve: Serve, tmp_path: Path
+) -> None:
+    smollm2 = find_smollm2()
+    assert smollm2 is not None
+    advice = {"general.sampling.temp": 0.0, "general.sampling.top_p": 5.0}
+    write_with_metadata(smollm2, tmp_path / "advised.gguf", advice)
+    settings = "settings = {n_threads = 1, kv_size = 1024}\n"
+    server = await serve(
+        f'[models.m]\nsource = "advised.gguf"\n{settings}sampling = {{top_k = 20}}\n'
+        f'[models.plain]\nsource = "advised.gguf"\n{settings}sampling = {{from_model = false}}\n'
+    )
+    shown = (await server.client.get("/v1/models/m")).json()["sampling"]
+    plain = (await server.client.get("/v1/models/plain")).json()["sampling"]
+    story = {"model": "m", "max_tokens": 12, "prompt": "Once upon a time"}
+    answers = [await server.client.post("/v1/completions", json=story) for _ in range(4)]
+    # Of the first the prompt was computed, of the others it was found.
+    texts = {answer.json()["choices"][0]["text"] for answer in answers[1:]}
+
+    assert shown["temperature"] == {"value": 0.0, "from": "model"}
+    assert shown["top_k"] == {"value": 20, "from": "setting"}
+    assert shown["top_p"] == {"value": 1.0, "from": "default"}
+    assert {default["from"] for default in plain.values()} == {"default"}
+    assert "left out" in server.log
+    assert len(texts) == 1  # at a temperature of 1 they would differ

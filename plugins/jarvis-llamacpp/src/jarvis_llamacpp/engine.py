@@ -345,6 +345,7 @@ def _model_info(
         adapters=tuple(loaded.adapters),
         memory_bytes=loaded.weights_bytes + plan.kv_bytes + plan.compute_bytes,
         max_num_seqs=settings.max_num_seqs,
+        sampling=header.sampling,
     )
 
 

@@ -75,6 +75,17 @@ BLOCKS = {
 }
 
 
+_SAMPLING = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+}
+"""Keys of what its publisher recommends. Source: llama.cpp, src/llama-arch.cpp, in
+llama-cpp-python 0.3.36; ``gguf/metadata.py`` there fills them from ``generation_config.json``."""
+
+
 class GgufError(Exception):
     """The file is no GGUF file that can be loaded; the message says what is wrong with it."""
 
@@ -101,6 +112,12 @@ class GgufHeader:
         """The model family's name; empty if the file does not say."""
         return str(self.metadata.get("general.architecture", ""))
 
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What its publisher recommends, by the names of sampling params."""
+        found = {name: self.metadata.get(key) for key, name in _SAMPLING.items()}
+        return {name: _decimal(value) for name, value in found.items() if value is not None}
+
     def text(self, key: str) -> str | None:
         """A text of the metadata, None if it is missing or empty."""
         value = self.metadata.get(key)
@@ -114,6 +131,11 @@ class GgufHeader:
         """A whole number under the architecture's own prefix."""
         value = self.of_model(key)
         return value if isinstance(value, int) else default
+
+
+def _decimal(value: Any) -> Any:
+    """A number of single precision as it was written: 0.6, not 0.6000000238418579."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def read_header(path: Path) -> GgufHeader:
