@@ -130,6 +130,7 @@ def test_adapters_that_are_switched_off_are_refused() -> None:
         ("block_sise", "has no argument 'block_sise'; did you mean 'block_size'?"),
         ("nothing_like_it", "has no argument 'nothing_like_it'"),
         ("trust_remote_code", "cannot be set: code that comes with models is never run"),
+        ("override_generation_config", "cannot be set: write its values into the model's sampling"),
         ("revision", "write it behind the source: owner/name@revision"),
         ("max_num_seqs", "is a setting of its own: write it one level up"),
     ],

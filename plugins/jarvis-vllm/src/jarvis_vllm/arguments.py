@@ -53,6 +53,8 @@ _NOT_ALLOWED = {
     "trust_remote_code": "code that comes with models is never run",
     "hf_token": "set HF_TOKEN in the environment",
     "skip_tokenizer_init": "constraints need the tokenizer",
+    "generation_config": "write from_model = false in the model's sampling table to leave it out",
+    "override_generation_config": "write its values into the model's sampling table",
     "structured_outputs_config": "all engines enforce constraints with llguidance",
     "scheduling_policy": "requests have priorities; without any they are first come, first served",
     "enable_log_requests": "prompts are never logged",

@@ -34,6 +34,7 @@ from jarvis_vllm.arguments import (
 from jarvis_vllm.failure import first_failure
 from jarvis_vllm.installation import check_installation
 from jarvis_vllm.processes import prepare_host
+from jarvis_vllm.recommended import recommended_sampling
 from jarvis_vllm.settings import VllmSettings
 from jarvis_vllm.source import Source, find_source
 from jarvis_vllm.stats import Counters
@@ -63,6 +64,7 @@ class _Plan:
         arguments: Arguments of vLLM's engine.
         device: Kind of device.
         context_length: Tokens of prompt and completion.
+        sampling: What the model's publisher recommends, by the names of sampling params.
     """
 
     source: Source
@@ -70,6 +72,7 @@ class _Plan:
     arguments: Mapping[str, Any]
     device: str
     context_length: int
+    sampling: Mapping[str, Any]
 
 
 async def load_engine(
@@ -135,6 +138,7 @@ def _prepare(model: ModelSpec, settings: VllmSettings) -> _Plan:
         arguments={**arguments, "max_model_len": length},
         device=device,
         context_length=length,
+        sampling=recommended_sampling(source),
     )
 
 
@@ -265,6 +269,7 @@ async def _engine(
         vocab_size=vocabulary.size,
         adapters=tuple(a.name for a in plan.adapters),
         max_num_seqs=llm.vllm_config.scheduler_config.max_num_seqs,
+        sampling=plan.sampling,
     )
     common: dict[str, Any] = {
         "info": info,

@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from generation_config import write_advised
 from openai import AsyncOpenAI
 from peft import write_peft
 from served import Server, gone, serving, until
@@ -22,6 +24,7 @@ LOAD = 400.0
 """Seconds that loading may take on a machine that does other things too; 30 on a quiet one."""
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+ADVICE = {"temperature": 0.0, "top_k": 50, "typical_p": 0.9, "max_new_tokens": 3}
 TOML = """
 [models.tiny]
 source = "{source}"
@@ -45,7 +48,8 @@ async def server(
     folder = tmp_path_factory.mktemp("served")
     async with serving(folder) as serve:
         adapter = write_peft(folder / "red", seed=1)
-        server = await serve(TOML.format(source=smollm2, adapter=adapter), wait=False)
+        advised = write_advised(Path(smollm2), folder / "advised", **ADVICE)
+        server = await serve(TOML.format(source=advised, adapter=adapter), wait=False)
         await server.ready(LOAD)
         yield server
 
@@ -82,6 +86,22 @@ async def test_streamed_chat_says_what_the_whole_one_says(client: AsyncOpenAI) -
 
     assert text == whole.choices[0].message.content
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+async def test_what_the_files_recommend_counts_where_a_request_does_not_say(
+    server: Server, client: AsyncOpenAI
+) -> None:
+    shown = (await server.client.get("/v1/models/tiny")).json()["sampling"]
+    story = {"model": "tiny", "prompt": "Once upon a time", "max_tokens": 12}
+    texts = {(await client.completions.create(**story)).choices[0].text for _ in range(3)}
+
+    assert shown["temperature"] == {"value": 0.0, "from": "model"}
+    assert shown["top_k"] == {"value": 50, "from": "model"}
+    assert shown["top_p"] == {"value": 1.0, "from": "default"}
+    assert "typical_p" not in shown
+    assert "left out" in server.log
+    assert len(texts) == 1  # at a temperature of 1 they would differ
+    assert len(texts.pop().split()) > 3  # how long an answer may be is not the files' to say
 
 
 async def test_json_obeys_a_schema(client: AsyncOpenAI) -> None:

