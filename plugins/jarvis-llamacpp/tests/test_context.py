@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from attrs import evolve
 from jarvis_core import ModelSpec
 from jarvis_llamacpp.batch import Batch
 from jarvis_llamacpp.context import DecodeError, LlamaContext, Logits, StepInterrupted
+from jarvis_llamacpp.log import LOG
 from jarvis_llamacpp.memory import plan_memory
 from jarvis_llamacpp.model import LlamaModel, start_backend
 from jarvis_llamacpp.settings import LlamaCppSettings
@@ -140,6 +142,25 @@ def test_a_step_can_be_interrupted_and_computed_again(context: LlamaContext) -> 
     context.remove(0, 2)
 
     assert step(context, 0, 2, [7, 8]).argmax() == expected.argmax()
+
+
+def test_a_step_that_is_interrupted_is_no_error_in_the_log(
+    context: LlamaContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    LOG.install("debug")
+    context.interrupt.set()
+    with pytest.raises(StepInterrupted):
+        step(context, 0, 0, [5, 6, 7, 8])
+    of_interrupt = [(r.levelname, r.message) for r in caplog.records if r.levelno > logging.DEBUG]
+    nothing_wrong = LOG.reason()
+    context.interrupt.clear()
+    with pytest.raises(DecodeError):
+        step(context, 0, 0, [50_000])
+    LOG.install(SETTINGS.log_level)
+
+    assert of_interrupt == []
+    assert nothing_wrong == "no reason given"
+    assert any("ret = -1" in record.message for record in caplog.records)
 
 
 def test_a_long_step_is_interrupted_from_another_thread(model: LlamaModel) -> None:

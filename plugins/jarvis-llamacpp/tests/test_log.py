@@ -70,9 +70,21 @@ def test_progress_bars_and_misleading_warnings_are_left_out(
         (INFO, b"....."),
         (INFO, b"\n"),
         (WARN, b"n_ctx -- possible training context overflow"),
+        (ERROR, b"process_ubatch: failed to compute graph, compute status: 1\n"),
     )
 
     assert caplog.messages == []
+
+
+def test_a_step_that_failed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    lines = (
+        b"graph_compute: ggml_backend_sched_graph_compute_async failed with error -1",
+        b"process_ubatch: failed to compute graph, compute status: -1",
+        b"llama_decode: failed to decode, ret = -3",
+    )
+    log("error", *((ERROR, line + b"\n") for line in lines))
+
+    assert caplog.messages == [line.decode() for line in lines]
 
 
 def test_the_reason_is_what_went_wrong_without_function_names() -> None:

@@ -24,8 +24,15 @@ _THRESHOLDS = {
 }
 _NAMES = re.compile(r"^(?:\w+: |error loading model: )+")
 _EMPTY = ("failed to load model",)
-_MISLEADING = b"possible training context overflow"
-"""Said of the whole KV cache, which several sequences share; the engine warns where it is true."""
+_MISLEADING = re.compile(
+    # Said of the whole KV cache, which several sequences share; the engine warns where it is true.
+    r"possible training context overflow"
+    # Said of a step that was interrupted, and of no other: the status is GGML_STATUS_ABORTED.
+    r"|(?:graph_compute_async failed with error|failed to compute graph, compute status:) 1$"
+    r"|failed to decode, ret = 2$"
+    # What such a step leaves; of one that failed, an error is told as well.
+    r"|removing memory module entries"
+)
 
 _kept: list[Any] = []
 """Callbacks that llama.cpp may call: one that is collected would end the process."""
@@ -64,7 +71,7 @@ class LlamaLog:
         if self._level < min(self._threshold, logging.ERROR):
             return
         line = text.decode("utf-8", "replace").strip()
-        if not line.strip(".") or _MISLEADING in text:  # dots are a bar of progress
+        if not line.strip(".") or _MISLEADING.search(line):  # dots are a bar of progress
             return
         if self._level >= logging.ERROR:
             self._problems.append(line)
