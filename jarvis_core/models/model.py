@@ -33,13 +33,11 @@ from jarvis_core.models.events import EventKind, ModelEvent
 from jarvis_core.models.plan import host_limits, host_plan
 from jarvis_core.models.requests import Requests
 from jarvis_core.models.rest import move
+from jarvis_core.models.restarts import Restarts
 from jarvis_core.models.sampling import SamplingDefaults
 from jarvis_core.models.status import BECOMING_READY, PASSING, ModelState, ModelStatus
 from jarvis_core.models.suspects import Suspects
 from jarvis_core.settings import ModelConfig, ServerSettings
-
-STEADY = 10.0
-"""Seconds after which a host that died is replaced at once: it was not a crash at start."""
 
 _log = structlog.get_logger("jarvis.models")
 
@@ -249,21 +247,20 @@ class Model:
 
     async def _supervise(self) -> None:
         """Keep a host alive until it cannot be loaded, or until this task is cancelled."""
-        failures = 0
+        restarts = Restarts(self._settings.restart_backoff)
         while True:
-            lived = 0.0
             try:
-                lived = await self._live_once()
-                failures = 0
+                restarts.died(await self._live_once())
                 if self.state is ModelState.UNLOADING:
                     if not self._change.running:
                         self._enter(ModelState.COLD)
                     return
             except EngineDied as error:
-                failures += 1
+                restarts.died(None)
                 self.error = error
-                if failures >= self._settings.restart_attempts:
-                    self._fail(error.with_message(f"{error.message} ({failures} times in a row)"))
+                if restarts.failed_starts >= self._settings.restart_attempts:
+                    times = f"{restarts.failed_starts} times in a row"
+                    self._fail(error.with_message(f"{error.message} ({times})"))
                     return
             except JarvisError as error:
                 self._fail(error)
@@ -272,8 +269,24 @@ class Model:
                 _log.exception("model cannot be loaded", model=self.config.name)
                 self._fail(ConfigError("internal error while loading; the log has the traceback"))
                 return
-            if lived < STEADY:
-                await asyncio.sleep(self._settings.restart_backoff * 2 ** max(failures - 1, 0))
+            await self._pause(restarts)
+
+    async def _pause(self, restarts: Restarts) -> None:
+        """Wait until the next host is to be started, and say so meanwhile."""
+        seconds, times = restarts.pause, restarts.in_a_row
+        if times > 1 and self.error is not None:
+            self.error = self.error.with_message(
+                f"{self.error.message}; that was {times} times in a row, and it is started again "
+                f"after a pause of {seconds:g} s"
+            )
+            _log.warning(
+                "engine hosts die one after the other",
+                model=self.config.name,
+                times=times,
+                pause=seconds,
+            )
+        if seconds:
+            await asyncio.sleep(seconds)
 
     async def _live_once(self) -> float:
         """Start a host and wait for its end; seconds between ready and end.

@@ -114,7 +114,10 @@ class ServerSettings:
         default=45.0, ge=0.01, help="Seconds without a heartbeat until an engine host is replaced"
     )
     restart_backoff: float = setting(
-        default=1.0, ge=0, help="Seconds before a dead engine host is started again, then doubled"
+        default=1.0,
+        ge=0,
+        help="Seconds before an engine host is started again that died within 10 seconds of being "
+        "ready; doubled, up to 60, for each in a row",
     )
     restart_attempts: int = setting(
         default=5, ge=0, help="Starts in a row that may fail before a model counts as failed"

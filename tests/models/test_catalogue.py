@@ -33,7 +33,7 @@ from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.events import ModelEvent
 from jarvis_core.models.lease import Lease
 from jarvis_core.models.sampling import SamplingDefault
-from jarvis_core.models.status import ModelState
+from jarvis_core.models.status import ModelState, ModelStatus
 from jarvis_core.models.turns import Claim
 from jarvis_core.settings import ModelConfig, ServerSettings
 from jarvis_core.settings.sampling import SamplingSettings
@@ -199,6 +199,39 @@ async def test_host_that_dies_at_start_is_tried_with_growing_pauses_then_failed(
         await say(catalogue, "hi", "bad")
     flag.unlink()
     assert (await catalogue.load("bad")).state is ModelState.READY
+
+
+async def test_host_that_keeps_dying_once_it_is_ready_is_tried_with_growing_pauses(
+    make: Make,
+) -> None:
+    ended: list[float] = []
+    pauses: list[float] = []
+    meanwhile: list[ModelStatus] = []
+
+    def announce(event: ModelEvent) -> None:
+        if event.kind == "loading" and ended:
+            pauses.append(time.monotonic() - ended[-1])
+            meanwhile.append(catalogue.status("m"))
+        if event.kind == "ready" and len(ended) < 4:
+            os.kill(pid(catalogue), signal.SIGKILL)
+            ended.append(time.monotonic())
+
+    settings = evolve(SETTINGS, restart_backoff=0.1)
+    catalogue = make(fake(), settings=settings, announce=announce)
+    await catalogue.start()
+    await until(lambda: len(ended) == 4 and not catalogue.ready(), 30)
+    await until(catalogue.ready, 30)
+
+    for pause, least in zip(pauses, (0.1, 0.2, 0.4, 0.8), strict=True):
+        assert pause >= least
+    last = meanwhile[-1]
+    assert (last.state, last.healthy, last.info) == (ModelState.LOADING, False, None)
+    assert last.error == (
+        "the engine host was ended by SIGKILL; that was 4 times in a row, and it is started again "
+        "after a pause of 0.8 s"
+    )
+    assert catalogue.status("m").error is None
+    assert await say(catalogue, "at last") == "at last"
 
 
 @pytest.mark.parametrize(
