@@ -16,7 +16,7 @@ from datetime import datetime
 from attrs import evolve, field, frozen, mutable
 
 from jarvis_core.composition import compose_constraint
-from jarvis_core.errors import EngineError, RequestError
+from jarvis_core.errors import ContextLengthExceeded, EngineError, RequestError
 from jarvis_core.interfaces import ChatFormat, DeltaParser, Engine
 from jarvis_core.json_scan import is_object
 from jarvis_core.structs import (
@@ -77,20 +77,22 @@ async def stream_chat(
     """
     context = FormatContext(model=model or engine.info, now=now or datetime.now())
     prompt = await render(request, chat_format=chat_format, context=context)
-    outputs = engine.generate(
-        GenerationRequest(
-            id=request_id,
-            prompt=prompt,
-            sampling=evolve(request.sampling, stop=stop_strings(request.sampling, prompt)),
-            n=request.n,
-            constraint=compose_constraint(request, chat_format, context, prompt),
-            logprobs=request.logprobs,
-            prompt_logprobs=request.prompt_logprobs,
-            adapter=request.adapter,
-            priority=request.priority,
-            cache_salt=request.cache_salt,
-        )
+    generation = GenerationRequest(
+        id=request_id,
+        prompt=prompt,
+        sampling=evolve(request.sampling, stop=stop_strings(request.sampling, prompt)),
+        n=request.n,
+        constraint=compose_constraint(request, chat_format, context, prompt),
+        logprobs=request.logprobs,
+        prompt_logprobs=request.prompt_logprobs,
+        adapter=request.adapter,
+        priority=request.priority,
+        cache_salt=request.cache_salt,
     )
+    if request.sampling.max_tokens is None and request.default_max_tokens is not None:
+        outputs = _within(request.default_max_tokens, generation, engine)
+    else:
+        outputs = engine.generate(generation)
     readers = [
         AnswerReader(index, chat_format.parser(request, context, prompt))
         for index in range(request.n)
@@ -107,6 +109,22 @@ async def stream_chat(
                 yield evolve(delta, usage=evolve(delta.usage, reasoning_tokens=reasoning))
     if unfinished := [r.index for r in readers if not r.finished]:
         raise EngineError(f"engine {engine.info.engine!r} left answers unfinished: {unfinished}")
+
+
+async def _within(
+    tokens: int, generation: GenerationRequest, engine: Engine
+) -> AsyncGenerator[EngineOutput, None]:
+    """Generate so many tokens at most, or as many as there is room for where those are fewer."""
+    bounded = evolve(generation, sampling=evolve(generation.sampling, max_tokens=tokens))
+    for tried in (bounded, generation):
+        try:
+            async with aclosing(engine.generate(tried)) as outputs:
+                async for output in outputs:
+                    yield output
+            return
+        except ContextLengthExceeded:  # before anything is computed: the prompt leaves less
+            if tried is generation:
+                raise
 
 
 async def render(

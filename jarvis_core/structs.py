@@ -198,6 +198,8 @@ class ChatRequest:
         tool_choice: Which of them it may or must call.
         parallel_tool_calls: Whether one answer may hold several calls.
         sampling: Sampling params.
+        default_max_tokens: Tokens generated at most where ``sampling`` does not say; unlike its
+            ``max_tokens`` it may be more than the context has room for.
         n: Answers wanted.
         logprobs: None is off; k sends the chosen token's logprob and those of the k likeliest.
         prompt_logprobs: The same for the prompt's tokens.
@@ -219,6 +221,7 @@ class ChatRequest:
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
     sampling: SamplingParams = SamplingParams()
+    default_max_tokens: int | None = None
     n: int = 1
     logprobs: int | None = None
     prompt_logprobs: int | None = None

@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from jarvis_core.chat import Accepted, fold, stream_chat
-from jarvis_core.errors import EngineError, UnsupportedParameter
+from jarvis_core.errors import ContextLengthExceeded, EngineError, UnsupportedParameter
 from jarvis_core.structs import (
     Capabilities,
     ChatRequest,
@@ -37,6 +37,8 @@ from jarvis_core.testing import FakeEngine, FakeFormat
 
 pytestmark = pytest.mark.anyio
 
+SPEC = ModelSpec(name="m", source="s", path="s")
+CONTEXT = FormatContext(model=FakeEngine(SPEC).info, now=datetime(2025, 1, 2))
 TOOL = Tool(spec={"type": "function", "function": {"name": "f"}})
 
 
@@ -316,3 +318,29 @@ def test_fold_refuses_an_answer_without_an_end() -> None:
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     with pytest.raises(EngineError, match="finish reason"):
         fold([Delta(content="half", usage=usage)])
+
+
+@pytest.mark.parametrize(
+    ("fields", "room", "said"),
+    [
+        ({"default_max_tokens": 3}, 4096, 3),
+        ({"default_max_tokens": 3, "sampling": SamplingParams(max_tokens=5)}, 4096, 5),
+        ({"default_max_tokens": 300}, 20, 20),
+        ({}, 20, 20),
+    ],
+)
+async def test_a_default_of_tokens_gives_way_where_there_is_no_room(
+    fields: dict[str, Any], room: int, said: int
+) -> None:
+    words = request("!words=40", **fields)
+    prompt = len(await FakeEngine(SPEC).tokenize(FakeFormat().render(words, CONTEXT)))
+    answer = await complete(FakeEngine(evolve(SPEC, context_length=prompt + room)), words)
+
+    assert answer.usage.completion_tokens == said
+    assert answer.answers[0].finish_reason == "length"
+
+
+async def test_a_prompt_that_leaves_no_room_is_refused_whatever_the_default_is() -> None:
+    asked = request("one two three", default_max_tokens=5)
+    with pytest.raises(ContextLengthExceeded):
+        await complete(FakeEngine(evolve(SPEC, context_length=3)), asked)

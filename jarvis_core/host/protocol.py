@@ -52,7 +52,7 @@ from jarvis_core.structs import (
     Usage,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the frames; server and host must have the same."""
 
 CREDIT = 256

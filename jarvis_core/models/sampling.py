@@ -47,7 +47,7 @@ class SamplingDefaults:
     """The defaults of a loaded model, for each param that it honours.
 
     Attributes:
-        chosen: By name.
+        chosen: By name; ``max_tokens`` among them only where the operator says how many.
         unusable: What the model's files recommend that cannot be, by name.
     """
 

@@ -38,6 +38,13 @@ class SamplingSettings:
     frequency_penalty: float | None = _default(
         "frequency_penalty", "Subtracted per occurrence already generated"
     )
+    max_tokens: int | None = setting(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        help="Tokens of a chat's answer at most, fewer where the context has less room; unset is "
+        "as many as it has room for",
+    )
     from_model: bool = setting(
         default=True,
         help="Take what is not set from the model's own files, where its publisher recommends it",

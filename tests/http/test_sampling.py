@@ -43,6 +43,7 @@ OWN = {
     "presence_penalty": 0,
     "frequency_penalty": 0,
 }
+KINDS = (("prompt", "input"), ("completion", "output"))
 OF_MESSAGES = ("temperature", "top_p", "top_k")
 
 every_route = pytest.mark.parametrize("path", ROUTES)
@@ -111,16 +112,47 @@ async def test_a_response_says_how_it_was_sampled(ask: Any) -> None:
     assert (own["temperature"], own["top_p"], own["presence_penalty"]) == (0, 0, 0.5)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_how_long_an_answer_may_be_has_a_default(
+    serve: Serve, kit: SimpleNamespace, path: str
+) -> None:
+    name = "max_tokens" if path == "/v1/chat/completions" else "max_output_tokens"
+    room = 40
+    model = kit.make_engine_model(context_length=room)
+    model.status = evolve(model.status, info=evolve(model.info, sampling={"max_tokens": 4}))
+    served = await serve(model)
+
+    async def said(text: str, **parameters: Any) -> tuple[int, int]:
+        """Tokens of the prompt and of the answer."""
+        key = "messages" if path == "/v1/chat/completions" else "input"
+        body = {key: [{"role": "user", "content": text}], **parameters}
+        answer = await served.post(path, **body)
+        assert answer.status_code == 200, answer.text
+        if path == "/v1/responses":
+            assert answer.json()["max_output_tokens"] == parameters.get(name, 4)
+        usage = answer.json()["usage"]
+        counts = [usage.get(f"{a}_tokens", usage.get(f"{b}_tokens")) for a, b in KINDS]
+        return counts[0], counts[1]
+
+    prompt, default = await said("!words=9")
+    _, own = await said("!words=9", **{name: 6})
+    longer, less = await said("!words=9" + " x" * (room - prompt - 2))
+
+    assert (default, own) == (4, 6)
+    assert (longer, less) == (room - 2, 2)
+
+
 async def test_the_dry_run_shows_how_a_request_would_be_sampled(
     serve: Serve, kit: SimpleNamespace
 ) -> None:
+    defaults = {"top_p": 0.9, "max_tokens": 8}
     model = kit.make_engine_model()
-    model.status = evolve(model.status, info=evolve(model.info, sampling={"top_p": 0.9}))
+    model.status = evolve(model.status, info=evolve(model.info, sampling=defaults))
     served = await serve(model)
     body = {"messages": HELLO, "temperature": 0.5}
     shown = (await served.post("/v1/chat/completions/render", **body)).json()
 
-    assert shown["sampling"] == {"temperature": 0.5, "top_p": 0.9}
+    assert shown["sampling"] == {"temperature": 0.5, "top_p": 0.9, "max_tokens": 8}
 
 
 async def test_a_model_shows_its_defaults_and_where_they_are_from(

@@ -66,6 +66,7 @@ def test_the_models_word_can_be_turned_off() -> None:
         ("repetition_penalty", 0),
         ("min_p", 0.1),  # its engine cannot
         ("num_beams", 4),
+        ("max_tokens", 4),  # how long an answer may be is the operator's to say
     ],
 )
 def test_what_a_model_recommends_and_cannot_be_is_left_out_and_told(name: str, value: Any) -> None:

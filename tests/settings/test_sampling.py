@@ -13,7 +13,8 @@ ONE = '[models.a]\nsource = "a.gguf"\n'
 
 
 def test_every_parameter_that_chooses_a_token_has_a_setting():
-    assert {field.name for field in fields(SamplingSettings)} == {*CHOOSING, "from_model"}
+    others = {"max_tokens", "from_model"}
+    assert {field.name for field in fields(SamplingSettings)} == {*CHOOSING, *others}
 
 
 def test_variables_are_of_the_single_model(load):
@@ -52,7 +53,7 @@ def test_variables_beside_models_of_the_file_are_said_to_have_no_effect(load):
             "{temperture = 0.2}",
             "jarvis.toml [models.a.sampling]: unknown setting 'temperture'; did you mean "
             "temperature? (there are: temperature, top_p, top_k, min_p, typical_p, "
-            "repetition_penalty, presence_penalty, frequency_penalty, from_model)",
+            "repetition_penalty, presence_penalty, frequency_penalty, max_tokens, from_model)",
         ),
         (
             "{temperature = 2.5}",

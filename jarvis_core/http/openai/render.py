@@ -15,7 +15,7 @@ from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.openai.request import ChatCall, chat_request, read_call
 from jarvis_core.http.responses import Response, json
 from jarvis_core.models.sampling import CHOOSING
-from jarvis_core.structs import ModelInfo
+from jarvis_core.structs import ChatRequest, ModelInfo
 
 
 async def create(front: Front, exchange: Exchange) -> Response:
@@ -30,11 +30,7 @@ async def create(front: Front, exchange: Exchange) -> Response:
     note_result(exchange, 0)
     shown = _shown(found, raw, call, model)
     shown["chat_format"] = chat_format
-    shown["sampling"] = {
-        name: getattr(chat.sampling, name)
-        for name in CHOOSING
-        if name in model.capabilities.parameters
-    }
+    shown["sampling"] = _sampling(chat, model)
     return json(shown, headers=ignored_header(call.ignored))
 
 
@@ -64,3 +60,11 @@ def _shown(
             "ignored": call.ignored.split(", ") if call.ignored else [],
         },
     }
+
+
+def _sampling(chat: ChatRequest, model: ModelInfo) -> dict[str, Any]:
+    """What counts, whoever said it."""
+    asked = chat.sampling
+    most = chat.default_max_tokens if asked.max_tokens is None else asked.max_tokens
+    honoured = model.capabilities.parameters
+    return {n: getattr(asked, n) for n in CHOOSING if n in honoured} | {"max_tokens": most}

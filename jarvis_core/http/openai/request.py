@@ -21,7 +21,7 @@ from jarvis_core.http.openai.limits import (
 )
 from jarvis_core.http.openai.messages import message
 from jarvis_core.http.openai.parameters import PARAMETERS
-from jarvis_core.http.openai.sampling import sampling_params
+from jarvis_core.http.openai.sampling import default_max_tokens, sampling_params
 from jarvis_core.http.openai.wire import (
     AssistantMessageBody,
     ChatBody,
@@ -110,6 +110,7 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
         tool_choice=choice,
         parallel_tool_calls=parallel_tool_calls(body.parallel_tool_calls, choice),
         sampling=sampling_params(body, model, max_tokens=min(limits, default=None)),
+        default_max_tokens=default_max_tokens(model),
         n=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,

@@ -76,6 +76,11 @@ def _choosing(body: SamplingBody, model: ModelInfo) -> dict[str, Any]:
     }
 
 
+def default_max_tokens(model: ModelInfo) -> int | None:
+    """Tokens of an answer at most where a chat does not say."""
+    return cast(int | None, model.sampling.get("max_tokens"))
+
+
 def stop_strings(body: SamplingBody) -> tuple[str, ...]:
     """The client's stop strings, however it sent them."""
     return (body.stop,) if isinstance(body.stop, str) else body.stop or ()

@@ -244,3 +244,20 @@ async def test_what_a_file_recommends_counts_where_nobody_says_otherwise(
     assert {default["from"] for default in plain.values()} == {"default"}
     assert "left out" in server.log
     assert len(texts) == 1  # at a temperature of 1 they would differ
+
+
+async def test_a_default_of_tokens_gives_way_to_a_long_prompt(serve: Serve) -> None:
+    server = await serve(
+        '[models.m]\nsource = "smollm2"\ncontext_length = 128\nsampling = {max_tokens = 7}\n'
+        "settings = {n_threads = 1, kv_size = 1024}\n"
+    )
+
+    async def used(text: str) -> Any:
+        return (await server.post(text, ignore_eos=True)).json()["usage"]
+
+    short = await used("Count: 1")
+    long = await used("Count: 1" + " 1" * ((128 - 3 - short["prompt_tokens"]) // 2))
+
+    assert short["completion_tokens"] == 7
+    assert long["prompt_tokens"] > 121
+    assert long["completion_tokens"] == 128 - long["prompt_tokens"]

@@ -15,6 +15,7 @@ from jarvis_core.http.openai.responses.wire import (
     ResponseBody,
     TextBody,
 )
+from jarvis_core.http.openai.sampling import default_max_tokens
 from jarvis_core.structs import ModelInfo, SamplingParams, Tool
 
 
@@ -38,7 +39,7 @@ def echo(call: ResponseCall, model: ModelInfo, sampling: SamplingParams) -> dict
         "text": {"format": _format_echo(body.text or TextBody()), "verbosity": "medium"},
         "reasoning": {"effort": reasoning.effort, "summary": reasoning.told},
         "truncation": body.truncation or "disabled",
-        "max_output_tokens": body.max_output_tokens,
+        "max_output_tokens": body.max_output_tokens or default_max_tokens(model),
         "max_tool_calls": body.max_tool_calls,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p if body.top_p is None else body.top_p,

@@ -31,7 +31,7 @@ from jarvis_core.http.openai.responses.wire import (
     ResponseBody,
     TextBody,
 )
-from jarvis_core.http.openai.sampling import sampling_params
+from jarvis_core.http.openai.sampling import default_max_tokens, sampling_params
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import (
     ChatRequest,
@@ -149,6 +149,7 @@ def chat_request(call: ResponseCall, items: Iterable[Placed], model: ModelInfo) 
         tool_choice=choice,
         parallel_tool_calls=parallel_tool_calls(body.parallel_tool_calls, choice),
         sampling=sampling_params(body, model, max_tokens=body.max_output_tokens),
+        default_max_tokens=default_max_tokens(model),
         logprobs=(body.top_logprobs or 0) if call.wants_logprobs else None,
         constraint=call.constraint,
         reasoning_effort=body.reasoning.effort if body.reasoning else None,
