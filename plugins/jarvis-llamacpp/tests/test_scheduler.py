@@ -631,6 +631,32 @@ def test_where_no_cells_are_shared_a_prefix_is_copied() -> None:
     engine.run()
 
 
+def test_where_no_cells_are_shared_a_short_prefix_is_copied_too() -> None:
+    engine = Engine(unified=False)
+    engine.add(range(40), most=2)
+    engine.run()
+    writers = [engine.add(range(1000 * i, 1000 * i + 30), most=30) for i in (1, 2, 3)]
+    engine.step()
+    engine.finish(writers[1])
+    again = engine.add(range(40), most=2)
+    engine.step()
+
+    assert (again.cached, again.seq) == (39, 2)
+    engine.run()
+
+
+def test_where_no_cells_are_shared_a_long_sequence_is_not_copied_for_a_few_tokens() -> None:
+    engine = Engine(unified=False, context_length=4096, kv_size=4 * 4096, n_batch=4096)
+    engine.add(range(4000), most=30)
+    engine.step()
+    little = engine.add([*range(40), *range(9000, 9010)])
+    much = engine.add([*range(80), *range(8000, 8010)])
+    engine.step()
+
+    assert (little.cached, much.cached) == (0, 80)
+    engine.run()
+
+
 def test_where_no_cells_are_shared_every_slot_takes_a_whole_context() -> None:
     engine = Engine(sequences=3, unified=False, kv_size=3 * 512, context_length=512, n_batch=512)
     prompts = [range(1000 * i, 1000 * i + 500) for i in range(3)]

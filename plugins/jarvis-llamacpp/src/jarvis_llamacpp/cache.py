@@ -17,8 +17,8 @@ S = TypeVar("S", bound=Sequence)
 LEAST_REUSE = 16
 """Tokens; a shorter prefix of another sequence is computed again."""
 
-LEAST_COPY = 48
-"""Tokens; the same where sequences share no cells, so that a prefix must be copied."""
+COPIED = 64
+"""Tokens that are copied in less time than one is computed: on a CPU it was 150 and more."""
 
 MOST_AHEAD = 16 << 20
 """Bytes of a state at most that is stored before its slot is needed: some milliseconds."""
@@ -131,7 +131,6 @@ class PrefixCache(Generic[S]):
         self.hits = 0
         self._memory = memory
         self._partial_reuse = partial_reuse
-        self._least = LEAST_REUSE if ledger.unified else LEAST_COPY
         self._token_bytes = 0.0  # of a state, as the last one had it; 0 until there was one
         self._clock = 0
 
@@ -148,7 +147,7 @@ class PrefixCache(Generic[S]):
                 best = Match(slot, None, common, self._whole_strides(sequence, common), shares)
         known = sequence.tokens[: sequence.length - 1]
         stored, common = self.store.find(known, sequence.salt, whole=not self._partial_reuse)
-        if stored is not None and common >= best.common + self._least:
+        if stored is not None and common >= best.common + _worth(len(stored.tokens)):
             best = Match(None, stored, common, self._whole_strides(sequence, common))
         return best
 
@@ -173,7 +172,7 @@ class PrefixCache(Generic[S]):
         """Give a sequence a slot, with the prefix that was found."""
         slot = self._choose(match)
         own = self._whole_strides(sequence, self._common(slot, sequence))
-        elsewhere = slot is not match.slot and match.reused >= own + self._least
+        elsewhere = slot is not match.slot and match.reused >= own + self._least(match)
         reused = 0 if elsewhere else own
         if 2 * reused < self.ledger.length(slot.seq):
             self._keep(slot)
@@ -187,6 +186,14 @@ class PrefixCache(Generic[S]):
             self.queries += 1
             self.hits += reused > 0
         sequence.computed = reused
+
+    def _least(self, match: Match[S]) -> int:
+        """Tokens that bringing a prefix from elsewhere must save."""
+        if match.stored is not None:
+            return _worth(len(match.stored.tokens))
+        if match.slot is None or self.ledger.unified:
+            return LEAST_REUSE
+        return _worth(self.ledger.length(match.slot.seq))  # the whole sequence is copied
 
     def _bring(self, slot: Slot[S], match: Match[S]) -> int:
         """Put a prefix from elsewhere into an empty slot; returns its tokens."""
@@ -379,3 +386,8 @@ class PrefixCache(Generic[S]):
             self._memory.remove(slot.seq, 0)
         self.ledger.truncate(slot.seq, length if kept else 0)
         return kept
+
+
+def _worth(copied: int) -> int:
+    """Tokens that must be saved by copying so many."""
+    return max(LEAST_REUSE, copied // COPIED)
