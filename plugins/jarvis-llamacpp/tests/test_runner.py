@@ -27,6 +27,7 @@ from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.reply import Reply
 from jarvis_llamacpp.runner import Runner
 from jarvis_llamacpp.sampler import Sampler
+from jarvis_llamacpp.scheduler import ALIGNMENT
 from jarvis_llamacpp.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.anyio
@@ -121,9 +122,11 @@ def start(context: Context) -> Runner:
     return runner
 
 
-def job(prompt: str, *, count: int = 3, endless: bool = False, **changes: Any) -> Job:
+def job(
+    prompt: str, *, count: int = 3, endless: bool = False, priority: int = 0, **changes: Any
+) -> Job:
     sampling = SamplingParams(**{"temperature": 0.0, **changes})
-    request = GenerationRequest(id="r", prompt=Prompt(), sampling=sampling)
+    request = GenerationRequest(id="r", prompt=Prompt(), sampling=sampling, priority=priority)
     found = Job(request=request, reply=Reply(asyncio.get_running_loop()), open=1)
     ids = list(prompt.encode())
     tokens = np.zeros(len(ids) + count, np.int32)
@@ -355,6 +358,92 @@ async def test_a_step_that_others_need_is_not_stopped(context: Context, runner: 
 
     assert await read(other) == "nop"
     assert stopped == [False]
+
+
+async def test_the_step_that_reads_prompts_is_stopped_for_a_more_urgent_one(
+    context: Context, runner: Runner
+) -> None:
+    read_at_once: list[int] = []
+    context.faults = lambda batch: not read_at_once.append(batch.size)
+    context.paused.clear()
+    patient, urgent = job("abc" * 40, priority=9), job("abc")
+    runner.submit(patient)
+    await asyncio.to_thread(context.entered.wait, 10)
+    context.entered.clear()
+    runner.submit(urgent)
+    await asyncio.to_thread(context.entered.wait, 10)  # the step after that
+    context.paused.set()
+
+    assert await asyncio.gather(read(urgent), read(patient)) == ["def", "def"]
+    assert read_at_once[0] <= 3 + ALIGNMENT
+
+
+@pytest.mark.parametrize(
+    ("reading", "priority", "next_priority"),
+    [
+        ("abc" * 40, 9, 9),  # not more urgent
+        ("abc" * 40, 0, 9),
+        ("abc" * 20, 9, 0),  # soon over
+    ],
+)
+async def test_other_steps_are_not_stopped(
+    context: Context, runner: Runner, reading: str, priority: int, next_priority: int
+) -> None:
+    context.paused.clear()
+    first, other = job(reading, priority=priority), job("abc", priority=next_priority)
+    runner.submit(first)
+    await asyncio.to_thread(context.entered.wait, 10)
+    runner.submit(other)
+
+    assert not context.interrupt.is_set()
+    context.paused.set()
+    assert await asyncio.gather(read(first), read(other)) == ["def", "def"]
+
+
+async def test_as_much_is_read_as_was_lost_before_a_step_is_stopped_again(
+    context: Context, runner: Runner
+) -> None:
+    urgent = [job(letter * 3, priority=8 - at) for at, letter in enumerate("klm")]
+    waiting = iter(urgent)
+    steps: list[tuple[int, bool]] = []
+
+    def faults(batch: Batch) -> bool:
+        """In each step that reads prompts a more urgent request comes."""
+        if batch.size > 6 and (new := next(waiting, None)) is not None:
+            runner.submit(new)
+        steps.append((batch.size, stopped := context.interrupt.is_set()))
+        if stopped:
+            raise StepInterrupted
+        return True
+
+    context.faults = faults
+    patient = job("abc" * 100, priority=9)
+    runner.submit(patient)
+
+    assert await read(patient) == "def"
+    assert await asyncio.gather(*map(read, urgent)) == ["lmn", "mno", "nop"]
+    assert [stopped for _, stopped in steps][:4] == [True, False, False, False]
+
+
+async def test_nothing_is_stopped_for_who_has_no_place(context: Context, runner: Runner) -> None:
+    stopped: list[bool] = []
+
+    def faults(batch: Batch) -> bool:
+        if batch.size > ALIGNMENT and not stopped:
+            runner.submit(urgent)
+            stopped.append(context.interrupt.is_set())
+        return True
+
+    context.faults = faults
+    context.paused.clear()
+    opener, urgent = job("x", count=1), job("abc")
+    jobs = [opener, *(job(letter * 120, priority=9) for letter in "abcd")]
+    for each in jobs:
+        runner.submit(each)
+    context.paused.set()
+
+    assert await asyncio.gather(*map(read, jobs)) == ["y", "bcd", "cde", "def", "efg"]
+    assert (await read(urgent), stopped) == ("def", [False])
 
 
 async def test_aborting_twice_or_after_the_end_does_nothing(runner: Runner) -> None:

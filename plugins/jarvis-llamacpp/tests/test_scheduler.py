@@ -10,7 +10,14 @@ import numpy.typing as npt
 import pytest
 
 from jarvis_llamacpp.cache import MOST_IDLE
-from jarvis_llamacpp.scheduler import ADAPTER_TURNS, PATIENCE, SCORED_ROWS, Plan, Scheduler
+from jarvis_llamacpp.scheduler import (
+    ADAPTER_TURNS,
+    PATIENCE,
+    SCORED_ROWS,
+    URGENT_SHARE,
+    Plan,
+    Scheduler,
+)
 from jarvis_llamacpp.sequence import Sequence
 
 Cell = tuple[int, int]  # position and token
@@ -219,6 +226,30 @@ def test_a_stream_of_short_prompts_does_not_stop_a_long_one() -> None:
         engine.step()
 
     assert long.computed >= 640
+
+
+def test_the_step_that_reads_an_urgent_prompt_is_not_filled_with_those_of_others() -> None:
+    engine = Engine(n_batch=512)
+    burst = [engine.add(range(1000 * i, 1000 * i + 400), priority=9) for i in (1, 2)]
+    engine.step()
+    urgent = engine.add(range(30))
+    plan = engine.step()
+
+    counts = {chunk.sequence: chunk.count for chunk in plan.chunks}
+    assert counts.pop(urgent) == 30
+    assert 0 < sum(counts.values()) <= 30 / URGENT_SHARE + 1
+    engine.step()
+    assert all(sequence.computed >= 400 for sequence in burst)
+
+
+def test_a_stream_of_urgent_prompts_does_not_stop_a_patient_one() -> None:
+    engine = Engine(n_batch=512)
+    patient = engine.add(range(60), priority=9, most=2)
+    for i in range(1, 11):
+        engine.add(range(1000 * i, 1000 * i + 30), most=1)
+        engine.step()
+
+    assert patient.computed >= 60
 
 
 def test_sequences_begin_in_the_order_of_priority_then_arrival() -> None:

@@ -16,6 +16,7 @@ from jarvis_llamacpp.context import LlamaContext, Logits
 from jarvis_llamacpp.filters import Row
 from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.logprobs import LogprobReader
+from jarvis_llamacpp.newcomers import Newcomers
 from jarvis_llamacpp.outbox import Outbox
 from jarvis_llamacpp.scheduler import Scheduler
 from jarvis_llamacpp.stepper import Stepper
@@ -68,6 +69,7 @@ class Runner:
         self._dead: str | None = None
         self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._jobs: set[Job] = set()
+        self._newcomers = Newcomers()
         self._outbox = Outbox(send_interval)
         self._arrivals = 0
         self._failures = 0
@@ -82,13 +84,14 @@ class Runner:
     # -- called from other threads ---------------------------------------------------------
 
     def submit(self, job: Job) -> None:
-        """Queue a request.
+        """Queue a request; a step that reads prompts of less urgent ones is stopped for it.
 
         Raises:
             EngineDied: The thread has ended.
         """
         with self._gate:
             self.check()
+            self._newcomers.come(job.request.priority)
             self._commands.put(lambda: self._begin(job))
 
     def check(self) -> None:
@@ -184,7 +187,7 @@ class Runner:
             unified=context.unified,
             store_bytes=context.store_bytes,
         )
-        self._stepper = Stepper(context, self._scheduler)
+        self._stepper = Stepper(context, self._scheduler, self._newcomers)
         return self._stepper
 
     def _serve(self, stepper: Stepper) -> str:
@@ -237,6 +240,7 @@ class Runner:
     # -- requests --------------------------------------------------------------------------
 
     def _begin(self, job: Job) -> None:
+        self._newcomers.enter(job.request.priority)
         self._jobs.add(job)
         self._prompt_tokens += job.continuations[0].prompt_length
         for continuation in job.continuations:

@@ -2,10 +2,11 @@
 
 Every running sequence gets its next token in every step; beside them prompts are read, a chunk in
 each step, half of it of the oldest, the rest of the shortest, so that neither a long prompt nor a
-stream of short ones waits for the other. Requests start as long as their prompts fit beside what
-runs; when the KV cache is full nonetheless, kept prefixes go first, then the youngest sequence
-makes room with its state saved. The oldest always goes on, so everything ends. Where sequences do
-not share cells the cache is never full, and those that run are kept side by side.
+stream of short ones waits for the other. Prompts less urgent than the first one add but a few
+tokens to its steps. Requests start as long as their prompts fit beside what runs; when the KV cache
+is full nonetheless, kept prefixes go first, then the youngest sequence makes room with its state
+saved. The oldest always goes on, so everything ends. Where sequences do not share cells the cache
+is never full, and those that run are kept side by side.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ PATIENCE = 4
 
 ALIGNMENT = 64
 """Chunks end at multiples of this: attention works in tiles of so many tokens."""
+
+URGENT_SHARE = 4
+"""Tokens of a prompt for each one that less urgent prompts add to its step."""
 
 SCORED_ROWS = 32
 """Rows of logits of one step for prompts whose every token is scored."""
@@ -131,6 +135,11 @@ class Scheduler(Generic[S]):
     def reads(self) -> bool:
         """Whether there are prompts to read."""
         return bool(self.waiting) or any(s.length - s.computed != 1 for s in self.running)
+
+    @property
+    def makes_way(self) -> bool:
+        """Whether giving up a step helps who comes: there is a place, and all before it stays."""
+        return self._partial_reuse and len(self.running) < self._most_running
 
     def add(self, sequence: S) -> None:
         """Queue a sequence."""
@@ -237,8 +246,14 @@ class Scheduler(Generic[S]):
         budget = min(budget, self._ledger.free - taken)
         chunks = []
         rows = SCORED_ROWS
+        patient = 0  # tokens for prompts less urgent than the first
         for sequence, most in _shares(reading, budget, others):
             count = min(most, budget)
+            if sequence is reading[0]:
+                patient = -(-count // URGENT_SHARE)
+            elif sequence.order[0] > reading[0].order[0]:
+                count = min(count, patient)
+                patient -= count
             if sequence.scored:
                 count = min(count, rows)
                 rows -= count

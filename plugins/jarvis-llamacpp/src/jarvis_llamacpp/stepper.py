@@ -6,7 +6,8 @@ from jarvis_core import EngineError
 from jarvis_llamacpp.batch import Batch
 from jarvis_llamacpp.context import LlamaContext, Logits, StepInterrupted
 from jarvis_llamacpp.job import Continuation, Job
-from jarvis_llamacpp.scheduler import Plan, Scheduler
+from jarvis_llamacpp.newcomers import Newcomers
+from jarvis_llamacpp.scheduler import ALIGNMENT, Plan, Scheduler
 
 
 class Stepper:
@@ -18,9 +19,12 @@ class Stepper:
         scored: Of the last step, continuations whose every token is scored: each with the place of
             the first token and the logits after it and the following ones.
         readers: While a step is computed, the requests whose prompts it reads.
+        newcomers: Requests that have just come, for which it may be stopped.
     """
 
-    def __init__(self, context: LlamaContext, scheduler: Scheduler[Continuation]) -> None:
+    def __init__(
+        self, context: LlamaContext, scheduler: Scheduler[Continuation], newcomers: Newcomers
+    ) -> None:
         """Make the batch that every step uses."""
         self.context = context
         self.scheduler = scheduler
@@ -28,6 +32,8 @@ class Stepper:
         self._adapter: str | None = None
         self.scored: list[tuple[Continuation, int, Logits]] = []
         self.readers: set[Job] = set()
+        self.newcomers = newcomers
+        self._lost = 0  # prompt tokens whose work was lost, less those computed since
 
     def step(self) -> tuple[list[Continuation], Logits]:
         """Compute one step.
@@ -50,17 +56,21 @@ class Stepper:
         self._fill(plan)
         try:
             self.readers = {chunk.sequence.job for chunk in plan.chunks}
+            self.newcomers.begin_step(self._yields_to(plan), self.context.interrupt)
             computed = self.context.decode(self._batch)
         except StepInterrupted:
+            self._lost = _read(plan)
             self.scheduler.retract(plan)
             return [], self.context.no_logits
         finally:
             self.readers = set()
+            self.newcomers.end_step()
         if not computed:
             if not self.scheduler.relieve():
                 raise EngineError("the KV cache has no room for a single request")
             return [], self.context.no_logits
         self.scheduler.commit(plan)
+        self._lost = max(0, self._lost - _read(plan))
         if any(chunk.sequence.scored for chunk in plan.chunks):
             return self._read_scored(plan)
         asked = [chunk.sequence for chunk in plan.chunks if chunk.last]
@@ -92,6 +102,15 @@ class Stepper:
         self.scheduler.reset()
         self.context.clear()
 
+    def _yields_to(self, plan: Plan[Continuation]) -> int | None:
+        """Requests of a smaller priority stop a step that reads much.
+
+        What it has read is read again. As much must be read before that happens another time.
+        """
+        if self._lost or _read(plan) <= ALIGNMENT or not self.scheduler.makes_way:
+            return None
+        return min(chunk.sequence.order[0] for chunk in plan.chunks)
+
     def _fill(self, plan: Plan[Continuation]) -> None:
         batch = self._batch
         batch.clear()
@@ -109,3 +128,8 @@ class Stepper:
                 [s.computed for s in singles],
                 [s.tokens[s.computed] for s in singles],
             )
+
+
+def _read(plan: Plan[Continuation]) -> int:
+    """Tokens of prompts that a step reads."""
+    return sum(chunk.count for chunk in plan.chunks)
