@@ -58,7 +58,8 @@ class Turn:
     Attributes:
         claim: Whose it is.
         places: Sequences that it takes.
-        rank: Sequences of the same key that were at the engine before.
+        rank: Sequences of the same key that were at the engine before, and one more if others of
+            it wait: in a burst none is as urgent as a key's only request.
     """
 
     claim: Claim
@@ -148,7 +149,8 @@ class Turns:
             if future.cancelled():  # who waited is leaving, and has yet to notice
                 self._forget(tenant)
                 continue
-            future.set_result(Turn(claim=claim, places=places, rank=line.at_engine))
+            rank = line.at_engine + bool(line.waiting)
+            future.set_result(Turn(claim=claim, places=places, rank=rank))
             line.served = next(self._turns)
             line.at_engine += places
             self._at_engine += places

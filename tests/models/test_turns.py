@@ -200,6 +200,17 @@ async def test_the_engine_is_told_to_take_a_first_request_before_a_twentieth(lin
     assert Turn(claim=Claim()).engine_priority(7) == 7
 
 
+async def test_a_request_of_a_burst_is_less_urgent_than_a_single_one_on_small_engines_too(line):
+    queue = line(2)
+    for i in range(3):
+        await queue.ask(f"a{i}", ALICE)
+    await queue.ask("b", BOB)
+    await queue.end("a0")
+    single = queue.held["b"].engine_priority(0)
+    assert queue.begun == ["a0", "b", "a1"]
+    assert single < queue.held["a1"].engine_priority(0)
+
+
 async def test_lines_of_keys_that_have_left_are_forgotten(line):
     queue = line(8)
     for i in range(100):
