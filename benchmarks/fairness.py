@@ -1,9 +1,16 @@
-"""One key's burst, and what another key's single request notices of it."""
+"""One key's burst, and what another key's single request notices of it.
+
+By how much the burst delays a single request is the time to its first token beside the burst, less
+the median of the same key's requests alone, which find as much of their prompts in the cache. That
+is told in step times of the engine: those of the steps that it computed while the request waited,
+as the gaps in the burst's streams show them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -13,6 +20,7 @@ from attrs import field, mutable
 from figures import Figure, percentile
 from load import Answer, ask
 from watched import FAKE, Watched, started
+from workloads import chat, words
 
 BURST = 200
 PLACES = 16
@@ -32,14 +40,16 @@ key = "admin"
 scope = "admin"
 """
 
-LLAMA_CPP = f"""
+LLAMA_CPP = """
 [models.bench]
 source = "smollm2"
 engine = "llama_cpp"
 [models.bench.settings]
-max_num_seqs = {PLACES}
 stream_interval_ms = 0
 """
+
+MakeBody = Callable[[int], dict[str, Any]]
+"""Makes the body of a request from its number."""
 
 
 @mutable
@@ -47,15 +57,18 @@ class _Burst:
     """One key's requests, always as many.
 
     Attributes:
-        body: Each of them.
+        make: Makes each of them.
+        enough: Answers at which the engine is as busy as it will be.
         answers: Those that were answered.
-        steady: Set once as many have been answered as the engine takes at a time.
+        steady: Set once so many have been answered.
     """
 
     server: Watched
-    body: dict[str, Any]
+    make: MakeBody
+    enough: int
     answers: list[Answer] = field(factory=list)
     steady: asyncio.Event = field(factory=asyncio.Event)
+    _sent: int = 0
 
     async def run(self) -> None:
         """Send them until this is cancelled."""
@@ -63,79 +76,105 @@ class _Burst:
 
     async def _client(self) -> None:
         while True:
-            self.answers.append(await ask(self.server.port, self.body, key="busy"))
-            if len(self.answers) >= PLACES:
+            self._sent += 1
+            self.answers.append(await ask(self.server.port, self.make(self._sent), key="busy"))
+            if len(self.answers) >= self.enough:
                 self.steady.set()
 
-    def step(self) -> float:
-        """Seconds between two tokens of one answer."""
-        return median(
-            (answer.seconds - answer.ttft) / (answer.completion_tokens - 1)
-            for answer in self.answers
-        )
+    def steps(self) -> list[tuple[float, float]]:
+        """When steps began and ended that wrote a token of an answer, after its first."""
+        return [gap for answer in self.answers for gap in pairwise(answer.came[1:])]
 
 
 async def fairness(folder: Path, seconds: float) -> list[Figure]:
     """With the fake engine, each of whose words is a step."""
-    text = f"!words=20 !delay={STEP}"
-    return await _measure(folder, f"{FAKE}max_num_seqs = {PLACES}\n", _chat(text), seconds)
+    body = chat(f"!words=20 !delay={STEP}", tokens=20)
+    toml = f"{FAKE}max_num_seqs = {PLACES}\n"
+    return await _measure(folder, toml, PLACES, lambda _: body, lambda _: body, seconds)
 
 
-async def fairness_of_llama_cpp(folder: Path, seconds: float, threads: int) -> list[Figure]:
-    """With the small model, computed by so many threads."""
-    body = {
-        **_chat("Tell a story about a harbour."),
-        "max_tokens": 16,
-        "temperature": 0,
-        "ignore_eos": True,
-    }
-    return await _measure(folder, f"{LLAMA_CPP}n_threads = {threads}\n", body, seconds)
+async def fairness_of_llama_cpp(
+    folder: Path, seconds: float, threads: int, *, places: int = PLACES, new: bool = False
+) -> list[Figure]:
+    """With the small model.
+
+    Args:
+        folder: An empty folder.
+        seconds: How long single requests are sent.
+        threads: Threads that compute.
+        places: Requests that the engine answers at the same time.
+        new: Whether every prompt is new, the burst's long ones too; else all are one that is known.
+    """
+
+    def busy(number: int) -> dict[str, Any]:
+        text = words(250, f"busy/{number}") if new else "Tell a story about a harbour."
+        return chat(text, tokens=16)
+
+    def calm(number: int) -> dict[str, Any]:
+        text = words(20, f"calm/{number}") if new else "Tell a story about a harbour."
+        return chat(text, tokens=4)
+
+    toml = f"{LLAMA_CPP}max_num_seqs = {places}\nn_threads = {threads}\n"
+    return await _measure(folder, toml, places, busy, calm, seconds)
 
 
-def _chat(text: str) -> dict[str, Any]:
-    return {"model": "bench", "messages": [{"role": "user", "content": text}]}
-
-
-async def _measure(folder: Path, toml: str, body: dict[str, Any], seconds: float) -> list[Figure]:
+async def _measure(
+    folder: Path, toml: str, places: int, busy: MakeBody, calm: MakeBody, seconds: float
+) -> list[Figure]:
     keys = folder.with_suffix(".keys.toml")
     keys.write_text(KEYS)
     server = Watched(folder, toml, {"JARVIS_KEYS_FILE": str(keys)}, admin="admin")
     async with started(server, key="calm"):
-        alone = await _singles(server, body, min(5.0, seconds / 4))
-        burst = _Burst(server, body)
+        alone = await _singles(server, calm, 1, min(5.0, seconds / 4))
+        burst = _Burst(server, busy, places)
         running = asyncio.create_task(burst.run())
         await burst.steady.wait()
         await server.look()
-        beside = await _singles(server, body, seconds)
+        beside = await _singles(server, calm, 1 + len(alone), seconds)
+        await asyncio.sleep(min(5.0, seconds / 4))  # for the answers that were written meanwhile
         lag = await server.look()
         running.cancel()  # all of them leave
         left = await server.in_flight(10)
-    step = burst.step()
     first = median(answer.ttft for answer in alone)
-    delays = [(answer.ttft - first) / step for answer in beside]
+    later = [answer.ttft - first for answer in beside]
+    steps = burst.steps()
+    step = median(end - begin for begin, end in steps)
+    delays = [
+        late / max(_beside(answer, steps), default=step)
+        for late, answer in zip(later, beside, strict=True)
+    ]
     others = median(answer.ttft for answer in burst.answers)
     return [
-        Figure(label="step time", value=step * 1e3, unit="ms"),
+        Figure(label="step time p50", value=step * 1e3, unit="ms"),
         Figure(label="single requests beside the burst", value=len(beside), least=1),
         Figure(label="first token alone p50", value=first * 1e3, unit="ms"),
         Figure(label="first token of the burst p50", value=others * 1e3, unit="ms"),
-        Figure(label="single request later by p50", value=median(delays), unit="steps", most=BAR),
-        Figure(label="single request later by p95", **_steps(delays, 0.95)),
-        Figure(label="single request later by, worst", **_steps(delays, 1.0)),
+        Figure(label="single request later by p50", value=median(later) * 1e3, unit="ms"),
+        Figure(label="single request later by p95", value=percentile(later, 0.95) * 1e3, unit="ms"),
+        Figure(label="the same in steps, p50", value=median(delays), unit="steps", most=BAR),
+        Figure(label="the same in steps, p95", **_steps(delays, 0.95)),
+        Figure(label="the same in steps, worst", **_steps(delays, 1.0)),
         Figure(label="event-loop lag p99.9", value=lag["p999"] * 1e3, unit="ms"),
         Figure(label="in flight once the burst left", value=left, most=0),
     ]
+
+
+def _beside(answer: Answer, steps: Sequence[tuple[float, float]]) -> list[float]:
+    """Seconds of the steps that were computed while an answer's first token was waited for."""
+    until = answer.begun + answer.ttft
+    return [end - begin for begin, end in steps if begin < until and end > answer.begun]
 
 
 def _steps(delays: Sequence[float], share: float) -> dict[str, Any]:
     return {"value": percentile(delays, share), "unit": "steps", "most": BAR}
 
 
-async def _singles(server: Watched, body: dict[str, Any], seconds: float) -> list[Answer]:
+async def _singles(server: Watched, make: MakeBody, first: int, seconds: float) -> list[Answer]:
     """Requests of the other key, one after the other."""
     answers: list[Answer] = []
     begun = perf_counter()
     while len(answers) < 3 or perf_counter() - begun < seconds:
-        answers.append(await ask(server.port, {**body, "max_tokens": 4}, key="calm"))
+        body = make(first + len(answers))
+        answers.append(await ask(server.port, body, key="calm"))
         await asyncio.sleep(0.05)
     return answers

@@ -24,6 +24,8 @@ class Answer:
     """One streamed answer.
 
     Attributes:
+        begun: When it was asked, in seconds of the performance counter.
+        came: When pieces of the stream came, on the same clock.
         ttft: Seconds from before the connection to the first text.
         seconds: Seconds to the end.
         prompt_tokens: Tokens of the prompt, as the server counts them; 0 if it does not.
@@ -31,6 +33,8 @@ class Answer:
         text: The answer.
     """
 
+    begun: float
+    came: tuple[float, ...]
     ttft: float
     seconds: float
     prompt_tokens: int
@@ -51,6 +55,7 @@ class _Exchange(asyncio.Protocol):
         self.first = 0.0
         self.ended = 0.0
         self.parts: list[bytes] = []
+        self.came: list[float] = []
         self._request = request
         self._tail = b""
         self._transport: asyncio.Transport | None = None
@@ -60,8 +65,9 @@ class _Exchange(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
+        self.came.append(perf_counter())
         if not self.first and _TEXT.search(data):
-            self.first = perf_counter()
+            self.first = self.came[-1]
         self.parts.append(data)
         self._tail = (self._tail + data)[-64:]
         if _END in self._tail and not self.done.done():
@@ -139,6 +145,8 @@ def _read(exchange: _Exchange) -> Answer:
         text += [c["delta"].get("content") or "" for c in piece.get("choices", ())]
     first = exchange.first or exchange.ended
     return Answer(
+        begun=exchange.begun,
+        came=tuple(exchange.came),
         ttft=first - exchange.begun,
         seconds=exchange.ended - exchange.begun,
         prompt_tokens=usage.get("prompt_tokens", 0),

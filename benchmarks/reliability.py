@@ -2,11 +2,10 @@
 
     python benchmarks/reliability.py [--rows R-15,fairness] [--seconds 120] [--model] [--json FILE]
 
-Each row starts a whole server of its own, with the fake engine; with ``--model`` the row
-``fairness`` has the built-in small model on llama.cpp too. ``--seconds`` is the length of one
-load, and of deadlines in proportion: the bar's own need 120. Prints each figure beside its bar.
-Ends with 1 if one was missed. Clients and server share the machine, so on a busy one the times
-say little.
+Each row starts a whole server of its own, with the fake engine; with ``--model`` fairness is
+measured with the built-in small model on llama.cpp too. ``--seconds`` is the length of one load,
+and of deadlines in proportion: the bar's own need 120. Prints each figure beside its bar. Ends with
+1 if one was missed. Clients and server share the machine, so on a busy one the times say little.
 """
 
 from __future__ import annotations
@@ -95,6 +94,22 @@ ROWS = (
         name="fairness-llama_cpp",
         title="the same with the small model on llama.cpp",
         measure=lambda folder, args: fairness_of_llama_cpp(folder, args.seconds, args.threads),
+        model=True,
+    ),
+    Row(
+        name="fairness-llama_cpp-new",
+        title="the same with new prompts, those of the burst of 250 words",
+        measure=lambda folder, args: fairness_of_llama_cpp(
+            folder, args.seconds, args.threads, new=True
+        ),
+        model=True,
+    ),
+    Row(
+        name="fairness-llama_cpp-small",
+        title="the same with room for 2 requests",
+        measure=lambda folder, args: fairness_of_llama_cpp(
+            folder, args.seconds, args.threads, places=2, new=True
+        ),
         model=True,
     ),
 )

@@ -34,7 +34,7 @@ PATIENCE = 4
 ALIGNMENT = 64
 """Chunks end at multiples of this: attention works in tiles of so many tokens."""
 
-URGENT_SHARE = 4
+URGENT_SHARE = 8
 """Tokens of a prompt for each one that less urgent prompts add to its step."""
 
 SCORED_ROWS = 32
