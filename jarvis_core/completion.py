@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from jarvis_core.chat import Accepted
 from jarvis_core.errors import ContextLengthExceeded, EngineError
 from jarvis_core.interfaces import Engine
+from jarvis_core.merging import merged
 from jarvis_core.structs import (
     CompletionRequest,
     Delta,
@@ -29,9 +30,6 @@ from jarvis_core.structs import (
 )
 
 Stream = AsyncGenerator[Accepted | Delta, None]
-
-AHEAD = 16
-"""Deltas of further prompts that wait to be sent before their engine has to."""
 
 
 async def stream_completion(
@@ -54,8 +52,9 @@ async def stream_completion(
             streams.append(stream)
         yield Accepted(prompt_tokens=sum(await _accepted(streams)))
         usages: list[Usage] = []
-        async with aclosing(_merged(streams)) as merged:
-            async for number, delta in merged:
+        async with aclosing(merged(streams)) as deltas:
+            async for number, delta in deltas:
+                assert isinstance(delta, Delta)
                 if delta.usage is not None:
                     usages.append(delta.usage)
                     whole = _sum(usages) if len(usages) == len(streams) else None
@@ -221,38 +220,3 @@ async def _accepted(streams: Sequence[Stream]) -> list[int]:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
     return [first.prompt_tokens for first in firsts if isinstance(first, Accepted)]
-
-
-async def _merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, Delta], None]:
-    """The deltas of several streams as they come, each with the number of its stream."""
-    if len(streams) == 1:
-        async for delta in streams[0]:
-            assert isinstance(delta, Delta)
-            yield 0, delta
-        return
-    came: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(AHEAD)
-
-    async def pump(number: int, stream: Stream) -> None:
-        try:
-            async for delta in stream:
-                assert isinstance(delta, Delta)
-                await came.put((number, delta))
-            await came.put((number, None))
-        except Exception as error:
-            await came.put((number, error))
-
-    pumps = [asyncio.create_task(pump(*numbered)) for numbered in enumerate(streams)]
-    try:
-        running = len(pumps)
-        while running:
-            number, item = await came.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                running -= 1
-            else:
-                yield number, item
-    finally:
-        for task in pumps:
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)

@@ -352,7 +352,8 @@ class GenerationRequest:
         id: The request's identifier, for logs.
         prompt: What to continue.
         sampling: Sampling params; ``stop`` already holds the format's stop strings too.
-        n: Continuations wanted; their outputs carry ``index`` 0 to n - 1.
+        n: Continuations wanted; their outputs carry ``index`` 0 to n - 1. Where there is a seed,
+            continuation k is what ``seed + k`` makes of the prompt alone.
         constraint: What the text must obey.
         logprobs: None is off; k is the chosen token's logprob and those of the k likeliest.
         prompt_logprobs: The same for the prompt's tokens.

@@ -254,8 +254,15 @@ class Host:
 
     # -- requests --------------------------------------------------------------------------
 
-    async def stream(self, request: StreamRequest, request_id: str) -> HostStream:
+    async def stream(
+        self, request: StreamRequest, request_id: str, *, places: int | None = None
+    ) -> HostStream:
         """Send a request whose answer streams; returns when the engine has accepted it.
+
+        Args:
+            request: The request.
+            request_id: For logs.
+            places: Sequences that may be computed at the same time; None is all.
 
         Raises:
             RequestError: The request is refused.
@@ -263,7 +270,7 @@ class Host:
         """
         if self.lost:
             raise self._died()
-        return await self._pending.stream(request, request_id)
+        return await self._pending.stream(request, request_id, places=places)
 
     async def call(self, request: CallRequest, result: type[Result], request_id: str) -> Result:
         """Send a request and wait for its one result; cancelling it ends its work.

@@ -46,11 +46,19 @@ class _Request:
         task: Answers it.
         credit: Cost of the deltas that may still be sent.
         refilled: Set while there is credit.
+        places: For sequences that are not computed yet; None where all may be at the same time.
     """
 
     task: asyncio.Task[None]
     credit: int
     refilled: asyncio.Event
+    places: asyncio.Semaphore | None
+
+    def widen(self, more: int) -> None:
+        """Let more sequences be computed."""
+        if self.places is not None:
+            for _ in range(more):
+                self.places.release()
 
 
 class EngineSide:
@@ -83,8 +91,11 @@ class EngineSide:
 
     def _on_frame(self, frame: Frame) -> None:
         match frame:
-            case ["request", number, request_id, kind, payload]:
-                self._begin(number, request_id, kind, payload)
+            case ["request", number, request_id, kind, payload, places]:
+                self._begin(number, request_id, kind, payload, places)
+            case ["widen", number, more]:
+                if number in self._running:
+                    self._running[number].widen(more)
             case ["cancel", number]:
                 if number in self._running:
                     self._running[number].task.cancel()
@@ -173,9 +184,12 @@ class EngineSide:
 
     # -- requests --------------------------------------------------------------------------
 
-    def _begin(self, number: int, request_id: str, kind: str, payload: Any) -> None:
+    def _begin(
+        self, number: int, request_id: str, kind: str, payload: Any, places: int | None
+    ) -> None:
         task = asyncio.create_task(self._answer(number, request_id, kind, payload))
-        self._running[number] = _Request(task, CREDIT, asyncio.Event())
+        gate = None if places is None else asyncio.Semaphore(places)
+        self._running[number] = _Request(task, CREDIT, asyncio.Event(), gate)
         task.add_done_callback(lambda _: self._running.pop(number, None))
 
     async def _answer(self, number: int, request_id: str, kind: str, payload: Any) -> None:
@@ -184,7 +198,8 @@ class EngineSide:
                 raise EngineError("the model is not loaded")
             request: HostRequest = converter.structure(payload, REQUESTS[kind])
             if isinstance(request, StreamRequest):
-                await self._stream(number, self._loaded.stream(request, request_id))
+                places = self._running[number].places
+                await self._stream(number, self._loaded.stream(request, request_id, places))
             else:
                 if isinstance(request, SleepRequest):
                     await self._others_ended(number)

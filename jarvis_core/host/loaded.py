@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import math
 import sys
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -33,6 +34,7 @@ from jarvis_core.host.calls import (
     Tokens,
     WakeRequest,
 )
+from jarvis_core.host.sharing import SharedEngine
 from jarvis_core.interfaces import ChatFormat, Embedder, Engine, PrefixCache, Reranker, Sleeper
 from jarvis_core.structs import (
     ChatRequest,
@@ -62,18 +64,27 @@ class Loaded:
     info: ModelInfo
 
     def stream(
-        self, request: StreamRequest, request_id: str
+        self, request: StreamRequest, request_id: str, places: asyncio.Semaphore | None = None
     ) -> AsyncGenerator[Accepted | Delta, None]:
-        """Answer with ``Accepted`` and deltas."""
+        """Answer with ``Accepted`` and deltas.
+
+        Args:
+            request: The request.
+            request_id: For logs.
+            places: What each of its sequences needs; None where they need nothing.
+        """
+        engine = self.engine
+        if places is not None:
+            engine = SharedEngine(engine=engine, places=places)
         if isinstance(request, ChatRequest):
             return stream_chat(
                 request,
-                engine=self.engine,
+                engine=engine,
                 model=self.info,
                 chat_format=self.chat_format,
                 request_id=request_id,
             )
-        return stream_completion(request, engine=self.engine, request_id=request_id)
+        return stream_completion(request, engine=engine, request_id=request_id)
 
     async def call(self, request: CallRequest) -> Any:
         """Answer with one result.

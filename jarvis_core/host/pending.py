@@ -39,8 +39,15 @@ class Pending:
     def __len__(self) -> int:
         return len(self._streams) + len(self._calls)
 
-    async def stream(self, request: StreamRequest, request_id: str) -> HostStream:
+    async def stream(
+        self, request: StreamRequest, request_id: str, *, places: int | None = None
+    ) -> HostStream:
         """Send a request whose answer streams; returns when the engine has accepted it.
+
+        Args:
+            request: The request.
+            request_id: For logs.
+            places: Sequences that may be computed at the same time; None is all.
 
         Raises:
             RequestError: The request is refused.
@@ -50,7 +57,7 @@ class Pending:
         stream = self._streams[number] = HostStream(
             number, request, send=self._send, forget=lambda number: self._streams.pop(number, None)
         )
-        self._ask(number, request, request_id)
+        self._ask(number, request, request_id, places)
         try:
             await stream.wait_accepted()
         except BaseException:
@@ -78,9 +85,11 @@ class Pending:
         finally:
             self._calls.pop(number, None)
 
-    def _ask(self, number: int, request: HostRequest, request_id: str) -> None:
+    def _ask(
+        self, number: int, request: HostRequest, request_id: str, places: int | None = None
+    ) -> None:
         kind = KINDS[type(request)]
-        self._send(["request", number, request_id, kind, converter.unstructure(request)])
+        self._send(["request", number, request_id, kind, converter.unstructure(request), places])
 
     # What comes from the host.
 

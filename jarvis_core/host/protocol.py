@@ -4,7 +4,9 @@ A frame is a list whose first item is its kind. The server sends
 
 =============  =========================================================================
 ``load``       a ``HostPlan``
-``request``    number, request id, a kind of ``calls.REQUESTS``, a request of that kind
+``request``    number, request id, a kind of ``calls.REQUESTS``, a request of that kind, and how
+               many sequences may be computed of it at the same time, null for all
+``widen``      number, sequences that may be computed beside those granted before
 ``cancel``     number
 ``credit``     number, the ``cost`` of deltas that may be sent beside those granted before
 ``ping``       nothing

@@ -75,6 +75,11 @@ class HostStream:
             self._taken = 0
         return batch
 
+    def widen(self, places: int) -> None:
+        """Let so many more sequences be computed at the same time."""
+        if not self._ended and self._error is None:
+            self._send(["widen", self._number, places])
+
     async def aclose(self) -> None:
         """Abort the request if it has not ended."""
         self._forget(self._number)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from time import perf_counter
 
 from attrs import evolve
@@ -71,15 +72,31 @@ class Lease:
         request = evolve(request, adapter=self.adapter, cache_salt=self._salt(request))
         suspects = self.model.suspects
         async with AsyncExitStack() as stack:
-            prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
-            turn = await self._turn(stack, priority=request.priority, sequences=request.n * prompts)
+            turn = await self._turn(stack, priority=request.priority, sequences=_sequences(request))
             ticket = await suspects.admit(request)
             try:
-                stream = await self.model.host.stream(self._ranked(request, turn), request_id)
+                stream = await self.model.host.stream(
+                    self._ranked(request, turn),
+                    request_id,
+                    places=turn.places if turn.missing else None,
+                )
             except BaseException as error:
                 suspects.leave(ticket, survived=isinstance(error, RequestError))
                 raise
+            if turn.missing:
+                widening = asyncio.create_task(self._widen(stream, turn))
+                stack.push_async_callback(_end, widening)
             return LeasedStream(stream, self, ticket, stack.pop_all())
+
+    async def _widen(self, stream: HostStream, turn: Turn) -> None:
+        """Give a request that has begun the places that it lacks, as their turns come."""
+        turns = self.model.requests.turns
+        with ExitStack() as stack:
+            while turn.missing:
+                turn = await turns.more(turn)
+                stack.callback(turns.give, turn)
+                stream.widen(turn.places)
+            await asyncio.Event().wait()  # they are held until the request ends
 
     async def _turn(self, stack: AsyncExitStack, *, priority: int = 0, sequences: int = 1) -> Turn:
         """Wait for a turn, which ``stack`` gives back; see ``Turns.take``."""
@@ -148,6 +165,18 @@ class Lease:
         if not self._released:
             self._released = True
             self.model.requests.leave(self.claim, waiting=self._waiting)
+
+
+def _sequences(request: StreamRequest) -> int:
+    """How many sequences an engine computes for a request."""
+    if isinstance(request, CompletionRequest):
+        return len(request.prompts) * (request.best_of or request.n)
+    return request.n
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 class LeasedStream:

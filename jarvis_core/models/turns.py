@@ -7,6 +7,7 @@ than the engine computes at the same time:
 - the line whose key has the least at the engine is served first;
 - a key that has something at the engine leaves some room free, so that the first request of
   another one begins at once;
+- a request that needs several places begins with those that there are, and gets more by turns;
 - what is sent carries a rank, by which the engine computes a key's first request before the
   twentieth of another.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import sys
 from collections.abc import Callable
 
 from attrs import field, frozen, mutable
@@ -58,13 +60,17 @@ class Turn:
     Attributes:
         claim: Whose it is.
         places: Sequences that it takes.
-        rank: Sequences of the same key that were at the engine before, and one more if others of
-            it wait: in a burst none is as urgent as a key's only request.
+        missing: Sequences of the request for which there is no place yet.
+        rank: Sequences of the same key that are at the engine beside the first of these, and one
+            more if others of it wait: in a burst none is as urgent as a key's only request.
+        order: Its place in the line of its key.
     """
 
     claim: Claim
     places: int = 1
+    missing: int = 0
     rank: int = 0
+    order: tuple[int, int] = (0, 0)
 
     def engine_priority(self, wanted: int) -> int:
         """The priority that the engine is told, from the one that the request asks for."""
@@ -81,12 +87,12 @@ class _Line:
     Attributes:
         at_engine: Sequences at the engine.
         served: When it had its last turn, counted in turns.
-        waiting: Heap of (priority, arrival, claim, places, future).
+        waiting: Heap of ((priority, arrival), claim, places, future).
     """
 
     at_engine: int = 0
     served: int = 0
-    waiting: list[tuple[int, int, Claim, int, asyncio.Future[Turn]]] = field(factory=list)
+    waiting: list[tuple[tuple[int, int], Claim, int, asyncio.Future[Turn]]] = field(factory=list)
 
 
 class Turns:
@@ -110,14 +116,21 @@ class Turns:
         Args:
             claim: Who wants it.
             priority: Among the requests of the same key; smaller is sooner.
-            sequences: Sequences that the request needs.
+            sequences: Sequences that the request needs; it may get less.
         """
         if not claim.shared or claim.tenant is None:
-            return Turn(claim=claim)
-        places = min(sequences, self._capacity()) or sequences
+            return Turn(claim=claim, places=sequences)
+        return await self._wait(claim, (priority, next(self._arrivals)), sequences)
+
+    async def more(self, turn: Turn) -> Turn:
+        """Wait for a further turn of a request whose turn was too small; it stays at its place."""
+        return await self._wait(turn.claim, turn.order, turn.missing)
+
+    async def _wait(self, claim: Claim, order: tuple[int, int], places: int) -> Turn:
+        assert claim.tenant is not None
         line = self._lines.setdefault(claim.tenant, _Line())
         future: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
-        heapq.heappush(line.waiting, (priority, next(self._arrivals), claim, places, future))
+        heapq.heappush(line.waiting, (order, claim, places, future))
         self._serve()
         try:
             return await future
@@ -145,36 +158,39 @@ class Turns:
         """Send whatever may go."""
         while (tenant := self._next()) is not None:
             line = self._lines[tenant]
-            _, _, claim, places, future = heapq.heappop(line.waiting)
+            order, claim, wanted, future = heapq.heappop(line.waiting)
             if future.cancelled():  # who waited is leaving, and has yet to notice
                 self._forget(tenant)
                 continue
-            rank = line.at_engine + bool(line.waiting)
-            future.set_result(Turn(claim=claim, places=places, rank=rank))
+            places = min(wanted, self._room(line))
+            missing = wanted - places
+            rank = line.at_engine + places - 1 + bool(missing or line.waiting)
+            turn = Turn(claim=claim, places=places, missing=missing, rank=rank, order=order)
+            future.set_result(turn)
             line.served = next(self._turns)
             line.at_engine += places
             self._at_engine += places
 
     def _next(self) -> str | None:
-        """The key whose turn it is, if there is room for what it wants."""
+        """The key whose turn it is, if there is room for it."""
         waiting = [
-            (line.waiting[0][2].priority, line.at_engine, line.served, line.waiting[0][1], tenant)
+            (line.waiting[0][1].priority, line.at_engine, line.served, line.waiting[0][0], tenant)
             for tenant, line in self._lines.items()
             if line.waiting
         ]
         for *_, tenant in sorted(waiting):
-            if self._fits(self._lines[tenant]):
+            if self._room(self._lines[tenant]) > 0:
                 return tenant
-            if not self._lines[tenant].at_engine:
-                return None  # it waits for room, which smaller requests must not take from it
         return None
 
-    def _fits(self, line: _Line) -> bool:
+    def _room(self, line: _Line) -> int:
+        """Places that a key may take now: all but those left free, of which its first may be."""
         capacity = self._capacity()
-        if not capacity or not self._at_engine:
-            return True
-        kept = left_free(capacity) if line.at_engine else 0
-        return self._at_engine + line.waiting[0][3] <= capacity - kept
+        if not capacity:
+            return sys.maxsize
+        free = capacity - self._at_engine
+        least = 1 if free > 0 and not line.at_engine else 0
+        return max(least, free - left_free(capacity))
 
     def _forget(self, tenant: str) -> None:
         line = self._lines.get(tenant)

@@ -171,3 +171,23 @@ async def test_a_lease_knows_how_many_of_its_key_came_before(catalogue: Catalogu
             assert lease.position == 2
     async with catalogue.lease("m", ALICE) as lease:
         assert lease.position == 0
+
+
+async def test_a_request_for_every_place_lets_another_key_in_and_gets_all_its_answers() -> None:
+    wide = CompletionRequest(model="m", prompts=("!words=20 !delay=0.02", "two"), n=8)
+    single = CompletionRequest(model="m", prompts=("hello",))
+    async with (
+        configured(settings={"max_num_seqs": 4}) as catalogue,
+        catalogue.lease("m", ALICE) as first,
+        catalogue.lease("m", BOB) as second,
+    ):
+        stream = await first.stream(wide, request_id="wide")
+        deltas = list(await anext(stream))
+        other = await second.stream(single, request_id="single")
+        assert "".join([d.content async for batch in other for d in batch]) == "hello"
+        await other.aclose()
+        assert not deltas[-1].usage
+        deltas += [delta async for batch in stream for delta in batch]
+        await stream.aclose()
+        assert first.model.requests.turns._lines == {}
+    assert sorted(d.index for d in deltas if d.finish_reason) == list(range(16))

@@ -133,23 +133,58 @@ async def test_priorities_order_the_requests_of_one_key_only(line):
     assert queue.begun == ["a", "b", "soon", "late"]
 
 
-async def test_a_request_for_many_sequences_waits_until_they_fit(line):
-    queue = line(4)
-    await queue.ask("a", ALICE, sequences=2)
-    await queue.ask("wide", BOB, sequences=4)
+async def test_a_request_for_many_sequences_begins_with_those_that_fit(line):
+    queue = line(8)
+    for i in range(4):
+        await queue.ask(f"a{i}", ALICE)
+    await queue.ask("wide", BOB, sequences=5)
     await queue.ask("c", CAROL)
-    assert queue.begun == ["a"]
-    await queue.end("a")
-    assert queue.begun == ["a", "wide"]
-    await queue.end("wide")
-    assert queue.begun == ["a", "wide", "c"]
+    assert queue.begun == ["a0", "a1", "a2", "a3", "wide", "c"]
+    assert (queue.held["wide"].places, queue.held["wide"].missing) == (3, 2)
 
 
-async def test_a_request_for_more_than_there_is_runs_alone(line):
+async def test_a_request_for_every_place_leaves_one_to_another_key(line):
     queue = line(4)
     await queue.ask("wide", ALICE, sequences=16)
-    assert queue.begun == ["wide"]
-    assert queue.held["wide"].places == 4
+    assert (queue.held["wide"].places, queue.held["wide"].missing) == (3, 13)
+    await queue.ask("b", BOB)
+    assert queue.begun == ["wide", "b"]
+
+
+async def test_a_request_gets_further_places_before_later_ones_of_its_key(line):
+    queue = line(4)
+    await queue.ask("a", ALICE)
+    await queue.ask("wide", ALICE, sequences=4)
+    await queue.ask("late", ALICE)
+    wide = queue.held["wide"]
+    assert (wide.places, wide.missing) == (2, 2)
+    more = asyncio.create_task(queue.turns.more(wide))
+    await settle()
+    assert not more.done()
+    await queue.end("a")
+    further = await more
+    assert (further.places, further.missing) == (1, 1)
+    assert queue.begun == ["a", "wide"]
+    queue.turns.give(further)
+    await queue.end("wide")
+    assert queue.begun[2:] == ["late"]
+
+
+async def test_a_request_of_another_key_comes_before_further_places(line):
+    queue = line(2)
+    await queue.ask("wide", ALICE, sequences=8)
+    await queue.ask("b", BOB)
+    more = asyncio.create_task(queue.turns.more(queue.held["wide"]))
+    await queue.ask("b again", BOB)
+    await queue.ask("c", CAROL)
+    await queue.end("b")
+    assert queue.begun == ["wide", "b", "c"]
+    more.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await more
+    for label in ("wide", "c", "b again"):
+        await queue.end(label)
+    assert queue.turns._lines == {}
 
 
 async def test_who_leaves_the_line_makes_room(line):

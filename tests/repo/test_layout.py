@@ -22,7 +22,7 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("*/*/pyproject.toml"))
 LAYERS = (
     {"structs"},
     {"errors"},
-    {"context_length", "constraint_grammar", "log_lines", "sampling_checks"},
+    {"context_length", "constraint_grammar", "log_lines", "merging", "sampling_checks"},
     {"rendering", "retelling", "json_scan", "json_schema", "scanning", "parsing", "grammar"},
     {"interfaces"},
     {"reasoning"},

@@ -118,6 +118,15 @@ def test_continuations_of_one_request_draw_differently() -> None:
     assert runs[1] == runs[2]
 
 
+def test_a_continuation_draws_as_one_alone_with_the_next_seed() -> None:
+    row = logits(spread=1.0)
+    third = Sampler(SamplingParams(seed=2**63 - 1), prompt=(), end_ids=(), index=2)
+    alone = Sampler(SamplingParams(seed=1), prompt=(), end_ids=())
+
+    runs = [[each.choose(row.copy()) for _ in range(20)] for each in (third, alone)]
+    assert runs[0] == runs[1]
+
+
 def test_a_bias_changes_the_choice() -> None:
     row = logits()
     biased = sampler(temperature=0.0, logit_bias={17: 100.0, int(row.argmax()): -100.0})

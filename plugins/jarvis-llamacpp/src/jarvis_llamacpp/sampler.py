@@ -66,8 +66,7 @@ class Sampler:
         extra = read_extra(params.extra)
         self._params = params
         self._greedy = params.temperature < GREEDY_BELOW
-        seed = params.seed
-        self._random = Random(seed if seed is None or index == 0 else f"{seed}/{index}")
+        self._random = Random(None if params.seed is None else (params.seed + index) % 2**63)
         self._bias_ids = np.fromiter(params.logit_bias.keys(), np.intp)
         self._bias = np.fromiter(params.logit_bias.values(), np.float32)
         self._early = np.fromiter(end_ids if params.min_tokens else (), np.intp)
