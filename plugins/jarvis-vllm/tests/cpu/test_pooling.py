@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from attrs import evolve
 
-from jarvis_core import Engine, GenerationRequest, ModelSpec, PromptBuilder, RequestError
+from jarvis_core import Embedder, Engine, GenerationRequest, ModelSpec, PromptBuilder, RequestError
 from jarvis_core.testing.task_conformance import TaskConformance
 from jarvis_vllm import VLLM
 
@@ -39,6 +40,20 @@ async def test_an_embedder_writes_no_text(engine: Engine) -> None:
     request = GenerationRequest(id="r", prompt=PromptBuilder().content("a").build())
     with pytest.raises(RequestError, match="vectors and scores, no text"):
         await anext(engine.generate(request))
+
+
+async def test_a_single_text_does_not_wait_for_all_of_a_call_with_many(engine: Engine) -> None:
+    assert isinstance(engine, Embedder)
+    many = [PromptBuilder().content(f"{i} " + "word " * 400).build() for i in range(48)]
+    crowd = asyncio.create_task(engine.embed(many))
+    async with asyncio.timeout(120):
+        while not engine.stats().running:
+            await asyncio.sleep(0.001)
+    found = await engine.embed([PromptBuilder().content("a").build()])
+
+    assert len(found.vectors) == 1
+    assert not crowd.done()
+    assert len((await crowd).vectors) == 48
 
 
 async def test_nothing_is_open_after_the_work(engine: Engine) -> None:
