@@ -59,14 +59,15 @@ class Asked:
         writer: Writes its answer.
         headers: Headers of this answer alone.
         fold: Makes what adds the deltas of a whole answer up.
-        kept: Returns once what the writer gave away to be kept is kept; None where nothing is.
+        kept: Takes the end of the answer and returns it once what the writer gave away to be kept
+            is kept; the end may then say otherwise. None where nothing is kept.
     """
 
     request: StreamRequest
     writer: Writer
     headers: Mapping[str, str] = field(factory=dict)
     fold: Callable[[], Fold] = Fold
-    kept: Callable[[], Awaitable[None]] | None = None
+    kept: Callable[[bytes], Awaitable[bytes]] | None = None
 
 
 async def answer(
@@ -131,8 +132,7 @@ class _Accepted:
             previous = now
             for delta in batch:
                 fold.add(delta)
-        body = self.asked.writer.whole(fold.completion())
-        await self._settle()
+        body = await self._settle(self.asked.writer.whole(fold.completion()))
         return json(body, headers=self.asked.headers)
 
     async def answer_streamed(self, front: Front) -> None:
@@ -162,11 +162,12 @@ class _Accepted:
             settle=self._settle,
         )
 
-    async def _settle(self) -> None:
+    async def _settle(self, end: bytes) -> bytes:
         """Wait, with nothing held at the engine, until whoever has the end finds what is kept."""
-        if self.asked.kept is not None:
-            await self.stream.aclose()
-            await self.asked.kept()
+        if self.asked.kept is None:
+            return end
+        await self.stream.aclose()
+        return await self.asked.kept(end)
 
     def _note(self, batch: Sequence[Delta], now: float, previous: float) -> None:
         """Count a batch that came now, after one that came at ``previous``."""

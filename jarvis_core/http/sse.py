@@ -42,7 +42,7 @@ async def stream(
     encode: Callable[[Batch, float], bytes],
     last: Callable[[], bytes],
     failure: Callable[[JarvisError], bytes] = error_event,
-    settle: Callable[[], Awaitable[None]] | None = None,
+    settle: Callable[[bytes], Awaitable[bytes]] | None = None,
 ) -> None:
     """Answer with a stream of events.
 
@@ -55,8 +55,8 @@ async def stream(
         encode: Turns a batch and the moment of its coming into events, possibly none.
         last: Makes the events at the end of a whole answer.
         failure: Makes the events at the end of one that failed.
-        settle: Awaited before the end is sent, so that what it tells is true by then. Where the
-            server ends the request meanwhile, the end is sent at once.
+        settle: Takes the end, and returns it once what it tells is true. Where the server ends the
+            request meanwhile, the end is sent at once.
     """
     request = exchange.request
     response = Response(
@@ -81,7 +81,7 @@ async def stream(
             end = failure(error)
         if settle is not None:
             with suppress(JarvisError), exchange.cuttable():
-                await settle()
+                end = await settle(end)
     finally:
         pulse.stop()
     await response.send(end, end_stream=True)

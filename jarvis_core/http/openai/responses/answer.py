@@ -101,6 +101,16 @@ class EventWriter:
         """Some events."""
         return b"".join([self._one(*event) for event in events])
 
+    def repeatable(self, events: Sequence[Event], ending: bytes = b"") -> Callable[[], bytes]:
+        """Writes the last events, each time with the same numbers."""
+        first = self._number
+
+        def write() -> bytes:
+            self._number = first
+            return self.write(events) + ending
+
+        return write
+
     def _one(self, kind: str, fields: Mapping[str, Any]) -> bytes:
         data = orjson.dumps({"type": kind, "sequence_number": self._number, **fields})
         self._number += 1
@@ -148,6 +158,13 @@ class ResponseWriter:
         self._events = EventWriter()
         self._finish_reason: FinishReason = "stop"
         self._begun = self._ended = False
+        self._body: dict[str, Any] = {}
+        self._write_end: Callable[[], bytes] = bytes
+
+    @property
+    def id(self) -> str:
+        """The response's identifier."""
+        return self._head.id
 
     # -- whole -------------------------------------------------------------------------------
 
@@ -157,7 +174,8 @@ class ResponseWriter:
 
     def whole(self, completion: Completion) -> bytes:
         """The body of a response that is not streamed, once ``fold`` has its deltas."""
-        return orjson.dumps(self._end(completion.usage)[1])
+        _, body = self._end(completion.usage)
+        return self._last(body, lambda: orjson.dumps(body))
 
     # -- streamed ----------------------------------------------------------------------------
 
@@ -175,7 +193,7 @@ class ResponseWriter:
         """What completes the response, and its end."""
         events, body = self._end(usage)
         done = (f"response.{body['status']}", {"response": body})
-        return self._events.write([*events, done]) + sse.DONE
+        return self._last(body, self._events.repeatable([*events, done], sse.DONE))
 
     def failure(self, error: JarvisError) -> bytes:
         """The response as far as it came, and why it came no further."""
@@ -187,7 +205,8 @@ class ResponseWriter:
         # The schemas differ: OpenAI's error event is flat, Open Responses' has an object.
         flat = {key: told[key] for key in ("code", "message", "param")}
         failed = ("response.failed", {"response": body})
-        return self._events.write([*events, failed, ("error", {**flat, "error": told})])
+        told_last = ("error", {**flat, "error": told})
+        return self._last(body, self._events.repeatable([*events, failed, told_last]))
 
     def abandon(self) -> None:
         """Keep what a client that has left was sent."""
@@ -198,6 +217,15 @@ class ResponseWriter:
             self._keep(self._head.body("cancelled", self._counted, self._output.items))
 
     # -- both --------------------------------------------------------------------------------
+
+    def unkept(self) -> bytes:
+        """The end of the response once more: it is not stored after all."""
+        self._body["store"] = False
+        return self._write_end()
+
+    def _last(self, body: dict[str, Any], write: Callable[[], bytes]) -> bytes:
+        self._body, self._write_end = body, write
+        return write()
 
     def _add(self, delta: Delta) -> list[Event]:
         if delta.finish_reason is not None:

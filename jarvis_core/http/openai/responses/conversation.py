@@ -35,8 +35,8 @@ class NoSuchResponse(NotFound):
 
     def __init__(self) -> None:
         super().__init__(
-            "there is no response of that id: it was never stored, was deleted or has expired, "
-            "or it belongs to another key",
+            "there is no response of that id: it is not finished, was never stored, was deleted or "
+            "has expired, or it belongs to another key",
             param="response_id",
         )
 
@@ -129,8 +129,8 @@ async def _history(store: ResponseStore, id: str, tenant: str) -> list[Item]:  #
     except Broken as broken:
         which = "the response" if broken.id == id else "one of the responses before it"
         raise PreviousResponseNotFound(
-            f"{param}: {which} was never stored, was deleted or has expired, or it belongs to "
-            "another key; send the whole conversation as input",
+            f"{param}: {which} is not finished, was never stored, was deleted or has expired, or "
+            "it belongs to another key; send the whole conversation as input",
             param=param,
         ) from None
     status = chain[-1].body["status"]

@@ -150,8 +150,12 @@ class _Creation:
             writer=writer,
             headers=headers,
             fold=writer.fold,
-            kept=self.front.responses.written if call.keeps else None,
+            kept=(lambda end: self._kept(end, writer)) if call.keeps else None,
         )
+
+    async def _kept(self, end: bytes, writer: ResponseWriter) -> bytes:
+        """The end of an answer, which says whether it is stored."""
+        return end if await self.front.responses.keeps(writer.id) else writer.unkept()
 
     def _keep(self, body: dict[str, Any]) -> bool:
         return self.call.keeps and self.front.responses.put(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import sqlite3
 import threading
 import time
@@ -20,7 +21,8 @@ import orjson
 import structlog
 from attrs import frozen
 
-from jarvis_core.http.openai.responses.database import open_database
+from jarvis_core.errors import EngineError, SettingError
+from jarvis_core.http.openai.responses.database import LOCK_WAIT, open_database
 from jarvis_core.http.openai.responses.room import Room
 from jarvis_core.settings import ServerSettings
 
@@ -66,6 +68,13 @@ class Broken(Exception):
         self.id = id
 
 
+class StoreUnavailable(EngineError):
+    """The file of responses cannot be read or written now."""
+
+    status_code = 503
+    code = "store_unavailable"
+
+
 class ResponseStore:
     """Keeps responses; what was not used for longest makes room for what is new.
 
@@ -99,6 +108,7 @@ class ResponseStore:
         self._max_responses = max_responses
         self._max_bytes = max_bytes
         self._clock = clock
+        self._path = path
         self._db = open_database(path)
         self._room = Room(self._db)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarvis-responses")
@@ -125,7 +135,8 @@ class ResponseStore:
 
         Returns:
             Whether it can be kept: one that is larger than the whole store cannot, and none while a
-            slow disk has too much to write already. What goes wrong later is in the log.
+            slow disk has too much to write already. What goes wrong later is in the log, and
+            ``keeps`` says so.
         """
         written, body = orjson.dumps(response.input), orjson.dumps(response.body)
         size = len(written) + len(body) + ROW_BYTES
@@ -141,13 +152,21 @@ class ResponseStore:
             self._thread.submit(self._put, *row)
         return True
 
-    async def written(self) -> None:
-        """Wait until everything that was put is in the file, or has failed to be."""
-        if not self._closed:  # else it waited for that
-            await self._run(lambda: None)
+    async def keeps(self, id: str) -> bool:  # noqa: A002
+        """Wait until what was put before is written, and say whether a response is there."""
+        if self._closed:  # it waited for that
+            return True
+        try:
+            return await self._run(lambda: self._has(id))
+        except StoreUnavailable:
+            return False
 
     async def get(self, id: str, tenant: str) -> StoredResponse | None:  # noqa: A002
-        """A response, None if the tenant has none of that id."""
+        """A response, None if the tenant has none of that id.
+
+        Raises:
+            StoreUnavailable: The file cannot be read.
+        """
         return await self._run(lambda: self._get(id, tenant))
 
     async def chain(self, id: str, tenant: str) -> tuple[StoredResponse, ...]:  # noqa: A002
@@ -155,11 +174,16 @@ class ResponseStore:
 
         Raises:
             Broken: One of them is not there.
+            StoreUnavailable: The file cannot be read.
         """
         return await self._run(lambda: self._chain(id, tenant))
 
     async def delete(self, id: str, tenant: str) -> bool:  # noqa: A002
-        """Forget a response; False if the tenant has none of that id."""
+        """Forget a response; False if the tenant has none of that id.
+
+        Raises:
+            StoreUnavailable: The file cannot be written.
+        """
         return await self._run(lambda: self._delete(id, tenant))
 
     def close(self) -> None:
@@ -172,7 +196,14 @@ class ResponseStore:
         self._db.close()
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            _log.error("stored responses cannot be reached", reason=str(error))
+            raise StoreUnavailable(
+                "stored responses cannot be reached now; the server's log says why",
+                retry_after=LOCK_WAIT,
+            ) from None
 
     # -- in the thread -----------------------------------------------------------------------
 
@@ -186,6 +217,7 @@ class ResponseStore:
         body: bytes,
     ) -> None:
         try:
+            self._open_anew_if_removed()
             with self._transaction():
                 self._forget_expired()
                 self._db.execute(
@@ -195,11 +227,28 @@ class ResponseStore:
                 self._room.taken(tenant, size)
                 self._touch(id, tenant)
                 self._make_room()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, SettingError) as error:
             _log.error("a response could not be stored", reason=str(error))
         finally:
             with self._lock:
                 self._waiting -= 1
+
+    def _open_anew_if_removed(self) -> None:
+        """Use a new file if somebody has removed ours: what is written to that, nobody finds again.
+
+        Raises:
+            SettingError: There can be none.
+        """
+        if not self._path or os.path.exists(self._path):
+            return
+        _log.warning("the file of responses was removed; a new one is made", path=self._path)
+        db, self._db = self._db, open_database(self._path)
+        self._room = Room(self._db)
+        db.close()
+
+    def _has(self, id: str) -> bool:  # noqa: A002
+        found = self._db.execute("SELECT 1 FROM responses WHERE id = ?", (id,)).fetchone()
+        return found is not None
 
     def _get(self, id: str, tenant: str) -> StoredResponse | None:  # noqa: A002
         found = self._read(id, tenant)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from schemas import faults, response_faults
 
 from jarvis_core.errors import EngineDied, ModelUnavailable
+from jarvis_core.http.openai.responses import database
 from jarvis_core.structs import ChatRequest, Delta, TokenLogprob, ToolCall
 
 pytestmark = pytest.mark.anyio
@@ -243,6 +246,45 @@ async def test_a_response_larger_than_the_store_says_that_it_is_not_stored(
     assert body["store"] is False
     assert (await served.client.get(f"/v1/responses/{body['id']}")).status_code == 404
     assert (await client.stream("x" * 70_000))[-2]["response"]["store"] is False
+
+
+async def test_a_response_that_could_not_be_written_says_that_it_is_not_stored(
+    serve: Serve, responses: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_WAIT", 0.05)
+    path = tmp_path / "responses.db"
+    client = responses(await serve(responses_db=str(path)))
+    first = await client.create("one")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        whole = await client.create("two", previous_response_id=first["id"])
+        streamed = (await client.stream("three"))[-2]
+        deleted = await client.served.client.delete(f"/v1/responses/{first['id']}")
+    assert (first["store"], whole["store"]) == (True, False)
+    assert (streamed["type"], streamed["response"]["store"]) == ("response.completed", False)
+    assert deleted.status_code == 503
+    assert deleted.json()["error"]["code"] == "store_unavailable"
+    assert deleted.headers["retry-after"] == "2"
+    assert (await client.create("four", previous_response_id=first["id"]))["store"]
+
+
+async def test_a_file_that_fails_is_an_answer_of_its_own(
+    serve: Serve, responses: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "responses.db"
+    client = responses(await serve(responses_db=str(path)))
+    first = await client.create("one")
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("DROP TABLE responses")
+    answers = [
+        await client.served.client.get(f"/v1/responses/{first['id']}"),
+        await client.served.client.get(f"/v1/responses/{first['id']}/input_items"),
+        await client.post("two", previous_response_id=first["id"]),
+        await client.post([{"type": "item_reference", "id": first["output"][0]["id"]}]),
+    ]
+    assert [answer.status_code for answer in answers] == [503] * 4
+    assert all(faults("openai", "ErrorResponse", answer.json()) == [] for answer in answers)
+    assert not (await client.create("three"))["store"]
 
 
 async def test_keys_see_their_own_responses_only(serve: Serve) -> None:

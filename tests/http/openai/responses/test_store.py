@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 import stat
 import threading
@@ -16,7 +17,12 @@ import pytest
 from jarvis_core.errors import SettingError
 from jarvis_core.http.openai.responses import database
 from jarvis_core.http.openai.responses import store as store_module
-from jarvis_core.http.openai.responses.store import Broken, ResponseStore, StoredResponse
+from jarvis_core.http.openai.responses.store import (
+    Broken,
+    ResponseStore,
+    StoredResponse,
+    StoreUnavailable,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -331,9 +337,11 @@ async def test_what_cannot_be_written_can_still_be_read(
         assert len(await store.chain("r1", "a")) == 1
         store.put(response("r2"))
         assert await store.get("r2", "a") is None
+        assert not await store.keeps("r2")
     assert "could not be noted" in caplog.text
     assert "could not be stored" in caplog.text
     store.put(response("r3"))
+    assert await store.keeps("r3")
     assert await store.get("r3", "a") is not None
 
 
@@ -345,8 +353,40 @@ async def test_a_disk_that_fails_later_is_told_in_the_log(
     assert await store.get("r1", "a") is not None
     with closing(sqlite3.connect(tmp_path / "responses.db")) as db, db:
         db.execute("DROP TABLE responses")
+    for work in (store.get("r1", "a"), store.chain("r1", "a"), store.delete("r1", "a")):
+        with pytest.raises(StoreUnavailable, match="cannot be reached now"):
+            await work
     with caplog.at_level(logging.ERROR):
         assert store.put(response("r2"))
+        assert not await store.keeps("r2")
         store.close()
     assert "could not be stored" in caplog.text
     assert not store.put(response("r3"))
+
+
+async def test_after_a_file_was_removed_a_new_one_is_written(opened: Open, tmp_path: Path) -> None:
+    path = tmp_path / "responses.db"
+    store = opened(path)
+    store.put(response("r1"))
+    assert await store.keeps("r1")
+    for file in tmp_path.iterdir():
+        file.unlink()
+    store.put(response("r2"))
+    assert await ids(store, "a", "r1", "r2") == ["r2"]
+    store.close()
+    assert await ids(opened(path), "a", "r1", "r2") == ["r2"]
+
+
+async def test_without_its_folder_nothing_is_stored_until_that_is_back(
+    opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    store = opened(folder / "responses.db")
+    shutil.rmtree(folder)
+    store.put(response("r1"))
+    assert not await store.keeps("r1")
+    assert "could not be stored" in caplog.text
+    folder.mkdir()
+    store.put(response("r2"))
+    assert await ids(store, "a", "r1", "r2") == ["r2"]
