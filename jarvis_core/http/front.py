@@ -133,9 +133,14 @@ class Front:
     ) -> BaseHTTPResponse:
         error = errors.from_exception(raised, request_id=exchange.id)
         exchange.failed(error)
-        response = errors.response(error, route.error_body if route else errors.body)
+        response = errors.response(error, (route or self._nearest(exchange.request)).error_body)
         response.headers.update(errors.allow(raised))
         return response
+
+    def _nearest(self, request: Request) -> Route:
+        """The route whose clients have asked for what is not served: one above that, or any."""
+        above = [route for route in self.routes if f"{request.path}/".startswith(f"{route.path}/")]
+        return max(above, key=lambda route: len(route.path), default=self.routes[0])
 
     def _note(self, exchange: Exchange) -> None:
         self.metrics.exchange_ended(exchange)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from jarvis_core.errors import RequestError
 from jarvis_core.host.calls import Rendered, RenderRequest
 from jarvis_core.http import generation
 from jarvis_core.http.anthropic.answers import Head, MessageWriter
@@ -15,9 +20,39 @@ from jarvis_core.http.openai.parameter_table import ignored_header
 from jarvis_core.http.responses import Response, json
 from jarvis_core.structs import ModelInfo
 
+_NAMES = (
+    (re.compile(r"\breasoning_effort\b"), "thinking"),
+    (re.compile(r"\btool_choice\.function\.name\b"), "tool_choice.name"),
+    (re.compile(r"\bstop\["), "stop_sequences["),
+)
+"""What a chat's parameters are called here."""
+
 
 async def create(front: Front, exchange: Exchange) -> Response | None:
     """Answer a conversation."""
+    with _own_names():
+        return await _create(front, exchange)
+
+
+async def count_tokens(front: Front, exchange: Exchange) -> Response:
+    """Count the tokens of a prompt, as an answer to it would."""
+    with _own_names():
+        return await _count(front, exchange)
+
+
+@contextmanager
+def _own_names() -> Iterator[None]:
+    """Name this route's parameters in errors: what reads and renders chats knows theirs."""
+    try:
+        yield
+    except RequestError as error:
+        for chats, own in _NAMES:
+            error.message = chats.sub(own, error.message)
+            error.param = error.param and chats.sub(own, error.param)
+        raise
+
+
+async def _create(front: Front, exchange: Exchange) -> Response | None:
     call = read_messages(await read_json(exchange.request, front.settings), front.settings)
     chat = call.chat.body
     stops = (chat.stop,) if isinstance(chat.stop, str) else chat.stop or ()
@@ -37,8 +72,7 @@ async def create(front: Front, exchange: Exchange) -> Response | None:
     )
 
 
-async def count_tokens(front: Front, exchange: Exchange) -> Response:
-    """Count the tokens of a prompt, as an answer to it would."""
+async def _count(front: Front, exchange: Exchange) -> Response:
     call = read_prompt(await read_json(exchange.request, front.settings), front.settings)
     async with asking(front, exchange, call.chat.body.model) as (lease, _):
         request = RenderRequest(chat=call.request(lease.info))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import orjson
 from attrs import frozen
 
-from jarvis_core.errors import RequestError
+from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.http.anthropic.parameters import COUNTED, PARAMETERS
 from jarvis_core.http.anthropic.wire import (
     AssistantBlock,
@@ -18,6 +18,7 @@ from jarvis_core.http.anthropic.wire import (
     MessageBody,
     MessagesBody,
     PromptBody,
+    RedactedThinkingBlockBody,
     SystemBody,
     TextBlockBody,
     ThinkingBlockBody,
@@ -69,6 +70,7 @@ def read_messages(raw: Mapping[str, Any], settings: ServerSettings) -> MessageCa
     Raises:
         RequestError: ``param`` is the path of the first fault.
     """
+    _check_tools(raw)
     body = _structure_messages(raw)
     chat: dict[str, Any] = {
         **_prompt(body),
@@ -88,19 +90,37 @@ def read_prompt(raw: Mapping[str, Any], settings: ServerSettings) -> MessageCall
     Raises:
         RequestError: ``param`` is the path of the first fault.
     """
+    _check_tools(raw)
     body = _structure_prompt(raw)
     return MessageCall(
         body=body, chat=read_call(_prompt(body), settings), ignored=COUNTED.ignored(raw)
     )
 
 
+def _check_tools(raw: Mapping[str, Any]) -> None:
+    """Refuse tools that Anthropic runs itself: each has a shape of its own."""
+    tools = raw.get("tools")
+    for i, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, dict) and tool.get("type") not in (None, "custom"):
+            param = f"tools[{i}].type"
+            raise UnsupportedParameter(
+                f"{param} must be 'custom': this server calls no tools itself, it tells your "
+                "application which one to call",
+                param=param,
+            )
+
+
 def _prompt(body: PromptBody) -> dict[str, Any]:
     messages: list[dict[str, Any]] = []
     if body.system:
         messages.append({"role": "system", "content": _written(body.system)})
+    called: set[str] = set()
     for i, message in enumerate(body.messages):
-        for turn in _turns(message, f"messages[{i}]"):
+        turns = tuple(_turns(message, f"messages[{i}]"))
+        _check_blocks(message, called, f"messages[{i}].content")
+        for turn in turns:
             _add(messages, turn)
+            called.update(call["id"] for call in turn.get("tool_calls", ()))
     last = body.messages[-1]
     if isinstance(last, AssistantBody) and messages[-1].get("tool_calls"):
         at = f"messages[{len(body.messages) - 1}]"
@@ -138,6 +158,31 @@ def _turns(body: MessageBody, param: str) -> Iterable[dict[str, Any]]:
             if said:
                 rest = (b for b in blocks if not isinstance(b, ToolResultBlockBody))
                 yield {"role": "user", "content": _written(rest)}
+
+
+def _check_blocks(body: MessageBody, called: Container[str], param: str) -> None:
+    """Refuse blocks that nobody can make sense of.
+
+    Args:
+        body: Whose they are.
+        called: Ids of the calls before them.
+        param: Their path in the request.
+
+    Raises:
+        RequestError: It names the block.
+    """
+    if isinstance(body, UserBody) and body.content == ():
+        raise RequestError(f"{param} must not be empty", param=param)
+    for k, block in enumerate(body.content):
+        at = f"{param}[{k}]"
+        if isinstance(block, ToolResultBlockBody) and block.tool_use_id not in called:
+            at = f"{at}.tool_use_id"
+            raise RequestError(f"{at} is the id of no tool_use block before it", param=at)
+        if isinstance(block, RedactedThinkingBlockBody):
+            raise RequestError(
+                f"{at} was not made by this server and cannot be read; leave the block out",
+                param=at,
+            )
 
 
 def _add(messages: list[dict[str, Any]], turn: dict[str, Any]) -> None:

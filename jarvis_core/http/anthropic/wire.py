@@ -77,8 +77,16 @@ class ThinkingBlockBody:
     signature: str | None = None
 
 
+@frozen(kw_only=True)
+class RedactedThinkingBlockBody:
+    """What the assistant of another server thought, which only that can read."""
+
+    type: Literal["redacted_thinking"]
+    data: str
+
+
 UserBlock = TextBlockBody | ImageBlockBody | ToolResultBlockBody
-AssistantBlock = TextBlockBody | ThinkingBlockBody | ToolUseBlockBody
+AssistantBlock = TextBlockBody | ThinkingBlockBody | RedactedThinkingBlockBody | ToolUseBlockBody
 
 
 @frozen(kw_only=True)

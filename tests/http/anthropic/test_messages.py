@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
 import pytest
 from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
 
-from jarvis_core.errors import ContextLengthExceeded, EngineDied, QueueFull, RateLimited
+from jarvis_core.errors import (
+    ContextLengthExceeded,
+    EngineDied,
+    QueueFull,
+    RateLimited,
+    RequestError,
+)
 from jarvis_core.structs import (
     ChatRequest,
     Delta,
@@ -338,10 +345,42 @@ async def test_a_schema_constrains_the_answer(serve: Serve, sdk: Sdk) -> None:
             {"messages": [{"role": "user", "content": [{"type": "document"}]}]},
             r"messages\[0\].content\[0\].type must be one of",
         ),
-        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, r"tools\[0\]"),
+        (
+            {"tools": [{"type": "bash_20250124", "name": "bash"}]},
+            r"tools\[0\].type must be 'custom'",
+        ),
         ({"tool_choice": {"type": "any"}}, "there are no tools"),
         ({"tool_choice": {"type": "tool"}, "tools": [WEATHER]}, "tool_choice.name is required"),
-        ({"tool_choice": {"type": "tool", "name": "x"}, "tools": [WEATHER]}, "not the name of a"),
+        (
+            {"tool_choice": {"type": "tool", "name": "x"}, "tools": [WEATHER]},
+            "tool_choice.name is not the name of a",
+        ),
+        ({"stop_sequences": [""]}, r"stop_sequences\[0\] must not be empty"),
+        (
+            {"messages": [{"role": "user", "content": []}]},
+            r"messages\[0\].content must not be empty",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}
+                ]
+            },
+            r"messages\[0\].content\[0\].tool_use_id is the id of no tool_use block",
+        ),
+        (
+            {
+                "messages": [
+                    *USER,
+                    {
+                        "role": "assistant",
+                        "content": [{"type": "redacted_thinking", "data": "x"}],
+                    },
+                    *USER,
+                ]
+            },
+            r"messages\[1\].content\[0\] was not made by this server",
+        ),
         ({"mcp_servers": [{}]}, "mcp_servers"),
         (
             {
@@ -380,6 +419,36 @@ async def test_what_makes_no_sense_is_400_in_anthropics_shape(
     assert body_sent["type"] == "error"
     assert body_sent["error"]["type"] == "invalid_request_error"
     assert not served.model.requests
+
+
+async def test_a_format_that_knows_no_thinking_is_told_of_by_that_name(
+    serve: Serve, sdk: Sdk, kit: SimpleNamespace
+) -> None:
+    model = kit.make_model()
+    model.refusal = RequestError(
+        "this model's chat format knows no reasoning_effort", param="reasoning_effort"
+    )
+    served = await serve(model)
+    with pytest.raises(anthropic.BadRequestError, match="chat format knows no thinking"):
+        await asked(served, sdk(served), messages=USER, thinking={"type": "adaptive"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("POST", "/v1/messages/batches", 404, "not_found_error"),
+        ("GET", "/v1/messages", 405, "invalid_request_error"),
+        ("POST", "/v1/nothing", 404, None),
+    ],
+)
+async def test_what_is_not_served_below_messages_is_told_in_anthropics_shape(
+    serve: Serve, method: str, path: str, status: int, kind: str | None
+) -> None:
+    served = await serve()
+    answer = await served.client.request(method, path)
+    assert answer.status_code == status
+    assert answer.json().get("type") == (kind and "error")
+    assert kind in (None, answer.json()["error"]["type"])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from attrs import frozen
 
@@ -118,7 +118,28 @@ async def gather(
             f"the conversation has {count} items; at most {settings.max_messages} are taken",
             param="previous_response_id",
         )
+    _check_outputs((*before, *own))
     return Conversation(before=before, own=tuple(own))
+
+
+def _check_outputs(items: Iterable[Placed]) -> None:
+    """Refuse the output of a function that was not called.
+
+    Raises:
+        RequestError: It names the item.
+    """
+    called = set()
+    for placed in items:
+        item = placed.item
+        if item["type"] == "function_call":
+            called.add(item["call_id"])
+        elif item["type"] == "function_call_output" and item["call_id"] not in called:
+            param = placed.param
+            if param != "previous_response_id":
+                param = f"{param}.call_id"
+            raise RequestError(
+                f"{param}: no function call before that output has its call_id", param=param
+            )
 
 
 async def _history(store: ResponseStore, id: str, tenant: str) -> list[Item]:  # noqa: A002

@@ -303,6 +303,22 @@ async def test_reasoning_that_is_encrypted_elsewhere_cannot_be_read(
 
 
 @pytest.mark.anyio
+async def test_the_output_of_a_function_that_was_not_called_is_refused(
+    serve: Serve, responses: Make
+) -> None:
+    client = responses(await serve())
+    user = {"role": "user", "content": "x"}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "y"}
+    for items in ([user, output], [user, output, call], [user, call, {**output, "call_id": "d"}]):
+        error = await client.refused(items)
+        at = next(i for i, item in enumerate(items) if "output" in item)
+        assert error["param"] == f"input[{at}].call_id"
+    first = await client.create([user, call, output])
+    await client.create([output], previous_response_id=first["id"])
+
+
+@pytest.mark.anyio
 async def test_ignored_names_are_in_the_header(serve: Serve, responses: Make) -> None:
     client = responses(await serve())
     for stream in (False, True):
