@@ -28,61 +28,92 @@ class PromptBuilder:
     """Collects segments in order; neighbours of one kind become one segment."""
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[SegmentKind, str | MediaPart]] = []
+        self._segments: list[Segment] = []
+        self._kind = _SCAFFOLD
+        self._texts: list[str] = []  # of the segment at hand
+        self._closing = ""  # of a turn that nothing has followed yet; no texts are at hand then
 
     def scaffold(self, text: str) -> PromptBuilder:
         """Add text that the format wrote: control tokens in it are tokens."""
         if text:
-            self._pieces.append((_SCAFFOLD, text))
+            if self._closing:
+                self._texts, self._closing = [self._closing], ""
+            elif self._kind is not _SCAFFOLD:
+                self._end(_SCAFFOLD)
+            self._texts.append(text)
         return self
 
     def content(self, text: str) -> PromptBuilder:
         """Add text that a user, tool or file wrote: control tokens in it stay text."""
         if text:
-            self._pieces.append((_CONTENT, text))
+            if self._kind is not _CONTENT:
+                self._end(_CONTENT)
+            self._texts.append(text)
+        return self
+
+    def turn(self, opening: str, text: str, closing: str) -> PromptBuilder:
+        """Add a message of text: scaffold that opens its turn, content, scaffold that closes it.
+
+        The same as three calls, and quicker.
+        """
+        if not (opening and text and closing):
+            return self.scaffold(opening).content(text).scaffold(closing)
+        if self._closing:
+            self._segments.append(_between(self._closing, opening))
+        else:
+            self.scaffold(opening)._end(_SCAFFOLD)
+        self._segments.append(_TextSegment(_CONTENT, text))
+        self._closing = closing
         return self
 
     def media(self, part: MediaPart) -> PromptBuilder:
         """Add a part that is not text, in place of the text that stands for it in the template."""
-        self._pieces.append((SegmentKind.MEDIA, part))
+        self._end(_SCAFFOLD)
+        self._segments.append(Segment(kind=SegmentKind.MEDIA, media=part))
         return self
 
     def build(self, *, stop: Sequence[str] = (), starts_in_reasoning: bool = False) -> Prompt:
         """The prompt."""
-        segments: list[Segment] = []
-        texts: list[str] = []
-        last = _SCAFFOLD
-        for kind, piece in self._pieces:
-            if kind is not last:
-                if texts:
-                    segments.append(_segment(last, "".join(texts)))
-                    texts = []
-                last = kind
-            if isinstance(piece, str):
-                texts.append(piece)
-            else:
-                segments.append(Segment(kind=kind, media=piece))
-        if texts:
-            segments.append(_segment(last, "".join(texts)))
+        self._end(_SCAFFOLD)
         return Prompt(
-            segments=tuple(segments),
+            segments=tuple(self._segments),
             stop=tuple(stop),
             starts_in_reasoning=starts_in_reasoning,
         )
 
+    def _end(self, following: SegmentKind) -> None:
+        """End the segment at hand."""
+        if text := self._closing or "".join(self._texts):
+            known = self._kind is _SCAFFOLD and len(text) <= _SHORT
+            self._segments.append(_between(text) if known else _TextSegment(self._kind, text))
+        self._texts, self._closing, self._kind = [], "", following
+
 
 _SCAFFOLD, _CONTENT = SegmentKind.SCAFFOLD, SegmentKind.CONTENT
-_set_kind, _set_text = Segment.kind.__set__, Segment.text.__set__  # type: ignore[attr-defined]
-_set_media = Segment.media.__set__  # type: ignore[union-attr]
+_SHORT = 100  # characters of what a format writes between two texts
 
 
-def _segment(kind: SegmentKind, text: str) -> Segment:
-    """A segment. A conversation has dozens, and ``Segment(...)`` takes three times as long."""
-    segment = Segment.__new__(Segment)
-    _set_kind(segment, kind)
-    _set_text(segment, text)
-    _set_media(segment, None)
-    return segment
+class _TextSegment(Segment):
+    """A segment in the making, which can be written to until it is a ``Segment``.
+
+    A conversation has dozens of them, and ``Segment(...)`` takes three times as long.
+    """
+
+    __slots__ = ()
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__
+
+    def __init__(self, kind: SegmentKind, text: str) -> None:
+        self.kind = kind  # type: ignore[misc]
+        self.text = text  # type: ignore[misc]
+        self.media = None  # type: ignore[misc]
+        self.__class__ = Segment  # type: ignore[assignment]
+
+
+@lru_cache(maxsize=512)  # a few for each format
+def _between(closing: str, opening: str = "") -> Segment:
+    """The scaffold between two texts, which comes again and again."""
+    return _TextSegment(_SCAFFOLD, closing + opening)
 
 
 @frozen
@@ -185,7 +216,7 @@ def _finite(text: str) -> float | int:
 
 def developer_as_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The messages with role ``system`` for ``developer``, for templates that know only system."""
-    return tuple(evolve(m, role="system") if m.role == "developer" else m for m in messages)
+    return tuple([evolve(m, role="system") if m.role == "developer" else m for m in messages])
 
 
 def left_open(request: ChatRequest, index: int) -> bool:
@@ -218,6 +249,8 @@ def check_template_kwargs(request: ChatRequest, *known: str) -> None:
     Raises:
         UnsupportedParameter: One of them is none of the known ones.
     """
+    if not request.template_kwargs and request.reasoning_effort in (None, "none"):
+        return
     thinks = {"enable_thinking", "reasoning_effort"} & {*known}
     if request.reasoning_effort not in (None, "none") and not thinks:
         raise UnsupportedParameter(

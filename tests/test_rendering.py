@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
 import pytest
+from attrs.exceptions import FrozenInstanceError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +33,7 @@ from jarvis_core import (
 )
 
 TOKENS = ("<s>", "<sep>", "<sep>x")
+SCAFFOLD, CONTENT = SegmentKind.SCAFFOLD, SegmentKind.CONTENT
 PICTURE = MediaPart(kind="image", url="data:")
 
 
@@ -38,6 +44,52 @@ def test_neighbours_of_one_kind_become_one_segment() -> None:
         Segment(kind=SegmentKind.CONTENT, text="c"),
     )
     assert prompt.text == "abc"
+
+
+TEXTS = st.text(st.sampled_from("<s>epx "), max_size=3)
+BUILDS = st.one_of(
+    st.tuples(st.just("scaffold"), TEXTS),
+    st.tuples(st.just("content"), TEXTS),
+    st.tuples(st.just("turn"), TEXTS, TEXTS, TEXTS),
+    st.tuples(st.just("media"), st.just(PICTURE)),
+)
+
+
+@given(steps=st.lists(BUILDS))
+@settings(max_examples=300, deadline=None)
+def test_a_turn_is_scaffold_content_scaffold_wherever_it_stands(
+    steps: list[tuple[Any, ...]],
+) -> None:
+    quick, plain = PromptBuilder(), PromptBuilder()
+    pieces: list[tuple[SegmentKind, str]] = []
+    for name, *given_texts in steps:
+        getattr(quick, name)(*given_texts)
+        if name == "turn":
+            opening, text, closing = given_texts
+            plain.scaffold(opening).content(text).scaffold(closing)
+            pieces += [(SCAFFOLD, opening), (CONTENT, text), (SCAFFOLD, closing)]
+        else:
+            getattr(plain, name)(*given_texts)
+            pieces.append((SegmentKind(name), "" if name == "media" else given_texts[0]))
+    told = [piece for piece in pieces if piece[1] or piece[0] is SegmentKind.MEDIA]
+    merged = [
+        (kind, "".join(text for _, text in run))
+        for kind, of_kind in groupby(told, key=itemgetter(0))
+        for run in ([[piece] for piece in of_kind] if kind == "media" else [list(of_kind)])
+    ]
+    segments = quick.build().segments
+    assert segments == plain.build().segments
+    assert [(segment.kind, segment.text) for segment in segments] == merged
+
+
+def test_segments_of_a_prompt_can_be_neither_changed_nor_told_from_others() -> None:
+    prompt = PromptBuilder().turn("<s>", "a", "</s>").turn("<s>", "b", "</s>").build()
+    assert {type(segment) for segment in prompt.segments} == {Segment}
+    assert prompt.segments[1] == Segment(kind=CONTENT, text="a")
+    assert hash(prompt.segments[1]) == hash(Segment(kind=CONTENT, text="a"))
+    for segment in prompt.segments:
+        with pytest.raises(FrozenInstanceError):
+            segment.text = "c"  # type: ignore[misc]
 
 
 def test_control_tokens_of_the_scaffold_split_runs_and_those_of_users_do_not() -> None:

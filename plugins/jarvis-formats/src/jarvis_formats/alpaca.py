@@ -21,9 +21,8 @@ from jarvis_core import (
     PromptBuilder,
     TextParser,
     check_template_kwargs,
-    left_open,
 )
-from jarvis_formats.plain import content, end_of_text, leading_system, plain_messages
+from jarvis_formats.plain import end_of_text, turns_after_system
 
 FAMILY = "alpaca"
 DEFAULT_SYSTEM = (
@@ -43,20 +42,15 @@ class Alpaca:
         """The prompt, as the publisher's documentation has it."""
         check_template_kwargs(request)
         eos, stop = end_of_text(context)
-        messages = plain_messages(request)
-        system, first = leading_system(messages)
-        out = PromptBuilder().scaffold(context.model.bos_token or "")
+        system, turns = turns_after_system(request)
+        out, bos = PromptBuilder(), context.model.bos_token or ""
         if system is None:
-            out.scaffold(DEFAULT_SYSTEM + "\n\n")
+            out.scaffold(bos + DEFAULT_SYSTEM + "\n\n")
         else:
-            out.content(system).scaffold("\n\n" if system else "")
-        for i in range(len(messages)):
-            is_open = left_open(request, i)
-            if i >= first:
-                role = messages[i].role
-                out.scaffold(HEADINGS[role]).content(content(messages[i], i))
-                end = "\n\n" if role == "user" else f"{eos}\n\n"
-                out.scaffold("" if is_open else end)
+            out.turn(bos, system, "\n\n" if system else "")
+        closing = {"user": "\n\n", "assistant": f"{eos}\n\n"}
+        for role, text, is_open in turns:
+            out.turn(HEADINGS[role], text, "" if is_open else closing[role])
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold(HEADINGS["assistant"])
         return out.build(stop=("### Instruction:", *stop))

@@ -24,8 +24,8 @@ from jarvis_core import (
     check_template_kwargs,
     developer_as_system,
     left_open,
-    text_of,
 )
+from jarvis_formats.content import content
 from jarvis_formats.refusals import check_no_calls, unknown_role
 from jarvis_formats.tool_call_tags import (
     CALLS,
@@ -178,7 +178,7 @@ def system_turn(
         return
     out.scaffold("<|im_start|>system\n")
     if given:
-        out.content(text_of(messages[0], param="messages[0].content"))
+        out.content(content(messages[0], 0))
     else:
         out.scaffold(variant.default_system)
     if len(request.tools):
@@ -190,7 +190,7 @@ def system_turn(
 
 def _turn(out: PromptBuilder, message: Message, index: int) -> None:
     """A turn of system, user or assistant up to its end."""
-    text = text_of(message, param=f"messages[{index}].content")
+    text = content(message, index)
     out.scaffold(f"<|im_start|>{message.role}")
     if text or not message.tool_calls:
         out.scaffold("\n").content(text)
@@ -201,16 +201,18 @@ def _turn(out: PromptBuilder, message: Message, index: int) -> None:
 
 # -- SmolLM2 -----------------------------------------------------------------------------------
 
+OPENING = {role: f"<|im_start|>{role}\n" for role in ("system", "user", "assistant", "tool")}
+
 
 def _turns_by_role(out: PromptBuilder, request: ChatRequest, variant: Variant) -> None:
     """Turns of any role. The template shows tools to nobody, so a past call has no place."""
     if request.messages and request.messages[0].role != "system":
         out.scaffold(f"<|im_start|>system\n{variant.default_system}<|im_end|>\n")
     for i, message in enumerate(request.messages):
-        check_no_calls(message, i)
-        text = text_of(message, param=f"messages[{i}].content")
-        if message.role in ("system", "user", "assistant", "tool"):
-            out.scaffold(f"<|im_start|>{message.role}\n").content(text)
-        else:
-            out.scaffold("<|im_start|>").content(message.role).scaffold("\n").content(text)
-        out.scaffold("" if left_open(request, i) else "<|im_end|>\n")
+        if message.tool_calls:
+            check_no_calls(message, i)
+        opening = OPENING.get(message.role, "\n")
+        if message.role not in OPENING:
+            out.scaffold("<|im_start|>").content(message.role)
+        closing = "" if left_open(request, i) else "<|im_end|>\n"
+        out.turn(opening, content(message, i), closing)

@@ -44,7 +44,6 @@ from jarvis_core import (
     read_calls,
     spaces,
     text_before_calls,
-    text_of,
     thinking_wanted,
     tojson,
 )
@@ -56,6 +55,7 @@ from jarvis_formats.command_r_preamble import (
     SYSTEM,
     TOOL_USE,
 )
+from jarvis_formats.content import content
 from jarvis_formats.refusals import check_no_text, unknown_role
 
 FAMILY = "command_r"
@@ -100,7 +100,7 @@ class CommandR:
         messages = developer_as_system(request.messages)
         preamble = ""
         if messages and messages[0].role == "system":
-            preamble = text_of(messages[0], param="messages[0].content")
+            preamble = content(messages[0], 0)
         out = PromptBuilder().scaffold(context.model.bos_token or "<BOS_TOKEN>")
         _system_turn(out, request, documents, preamble)
         calls = 0
@@ -293,10 +293,9 @@ def _turn(
         is_open: Whether the turn is left open.
     """
     message = messages[index]
-    text = text_of(message, param=f"messages[{index}].content")
+    text = content(message, index)
     if message.role in ("system", "user"):
-        out.scaffold(_header(message.role.upper())).content(text)
-        out.scaffold("" if is_open else END_OF_TURN)
+        out.turn(_header(message.role.upper()), text, "" if is_open else END_OF_TURN)
     elif message.role == "tool":
         _result(out, messages, index, text)
     elif message.role != "assistant":
@@ -304,8 +303,8 @@ def _turn(
     elif message.tool_calls:
         _action(out, message, index, calls, text)
     else:
-        out.scaffold(_header("CHATBOT") + RESPONSE[0]).content(text)
-        out.scaffold("" if is_open else RESPONSE[1] + END_OF_TURN)
+        closing = "" if is_open else RESPONSE[1] + END_OF_TURN
+        out.turn(_header("CHATBOT") + RESPONSE[0], text, closing)
 
 
 def _action(out: PromptBuilder, message: Message, index: int, calls: int, text: str) -> None:

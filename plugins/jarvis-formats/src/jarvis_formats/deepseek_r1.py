@@ -45,9 +45,9 @@ from jarvis_core import (
     run_of,
     spaces,
     text_before_calls,
-    text_of,
     thinking_wanted,
 )
+from jarvis_formats.content import content
 from jarvis_formats.refusals import check_no_text, unknown_role
 
 FAMILY = "deepseek_r1"
@@ -170,7 +170,7 @@ def _system_text(messages: Sequence[Message]) -> str:
             "this model's chat template prints one system message only: put all into one",
             param=f"messages[{max(texts)}].role",
         )
-    return "".join(text_of(m, param=f"messages[{i}].content") for i, m in texts.items())
+    return "".join(content(m, i) for i, m in texts.items())
 
 
 class _Turns:
@@ -183,7 +183,7 @@ class _Turns:
         self._results_opened = False
 
     def add(self, message: Message, index: int, *, is_open: bool) -> None:
-        text = text_of(message, param=f"messages[{index}].content")
+        text = content(message, index)
         if message.role == "system":
             return
         if message.role == "user":

@@ -24,7 +24,7 @@ from jarvis_core import (
     left_open,
     system_as_user,
 )
-from jarvis_formats.plain import content
+from jarvis_formats.content import content
 from jarvis_formats.refusals import check_no_calls
 
 FAMILY = "gemma2"
@@ -46,11 +46,12 @@ class Gemma2:
         for i, message in enumerate(request.messages):
             role = "model" if message.role == "assistant" else message.role
             if role in ("user", "model"):
-                out.scaffold(f"<start_of_turn>{role}\n")
+                opening = f"<start_of_turn>{role}\n"
             else:
-                out.scaffold("<start_of_turn>").content(role).scaffold("\n")
-            out.content(content(message, i).strip())
-            out.scaffold("" if left_open(request, i) else "<end_of_turn>\n")
+                out.scaffold("<start_of_turn>").content(role)
+                opening = "\n"
+            closing = "" if left_open(request, i) else "<end_of_turn>\n"
+            out.turn(opening, content(message, i).strip(), closing)
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<start_of_turn>model\n")
         return out.build(stop=STOP)

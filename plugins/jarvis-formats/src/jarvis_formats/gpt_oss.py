@@ -22,7 +22,6 @@ from jarvis_core import (
     Constraint,
     DeltaParser,
     FormatContext,
-    Message,
     ModelInfo,
     Prompt,
     PromptBuilder,
@@ -32,9 +31,9 @@ from jarvis_core import (
     check_template_kwargs,
     left_open,
     may_call_tools,
-    text_of,
     tojson,
 )
+from jarvis_formats.content import content
 from jarvis_formats.gpt_oss_parser import HarmonyParser
 from jarvis_formats.gpt_oss_tools import BUILTIN, functions
 
@@ -170,7 +169,7 @@ def _effort(request: ChatRequest) -> str:
 def _developer(out: PromptBuilder, request: ChatRequest) -> int:
     """Print the instructions and the tools; return the index of the message after them."""
     given = bool(request.messages) and request.messages[0].role in ("system", "developer")
-    instructions = _text(request.messages[0], 0) if given else ""
+    instructions = content(request.messages[0], 0) if given else ""
     if given:
         left_open(request, 0)
     if instructions or _has_tools(request):
@@ -184,10 +183,6 @@ def _developer(out: PromptBuilder, request: ChatRequest) -> int:
 
 
 # -- the conversation --------------------------------------------------------------------------
-
-
-def _text(message: Message, index: int) -> str:
-    return text_of(message, param=f"messages[{index}].content")
 
 
 def _message(
@@ -205,7 +200,7 @@ def _message(
         The same for the next message.
     """
     message = request.messages[index]
-    text = _text(message, index)
+    text = content(message, index)
     is_open = left_open(request, index)
     if message.role == "assistant" and message.tool_calls:
         _call(out, request, index)
@@ -224,8 +219,7 @@ def _message(
         out.scaffold(" to=assistant<|channel|>commentary<|message|>").content(tojson(text))
         out.scaffold("<|end|>")
     elif message.role == "user":
-        out.scaffold("<|start|>user<|message|>").content(text)
-        out.scaffold("" if is_open else "<|end|>")
+        out.turn("<|start|>user<|message|>", text, "" if is_open else "<|end|>")
     else:
         raise RequestError(
             "this model takes one system or developer message, at the beginning; "
@@ -235,14 +229,14 @@ def _message(
     return called
 
 
-def _say(out: PromptBuilder, channel: str, text: str) -> None:
-    out.scaffold(f"<|start|>assistant<|channel|>{channel}<|message|>").content(text)
+def _say(out: PromptBuilder, channel: str, text: str, closing: str = "<|end|>") -> None:
+    out.turn(f"<|start|>assistant<|channel|>{channel}<|message|>", text, closing)
 
 
 def _answer(out: PromptBuilder, request: ChatRequest, index: int) -> None:
     """Print an answer; of its thinking only what the model goes on from."""
     message = request.messages[index]
-    text = _text(message, index)
+    text = content(message, index)
     _check_channels(text, f"messages[{index}].content")
     is_last = index == len(request.messages) - 1
     is_open = left_open(request, index)
@@ -250,10 +244,8 @@ def _answer(out: PromptBuilder, request: ChatRequest, index: int) -> None:
     if goes_on and message.reasoning is not None:
         _check_channels(message.reasoning, f"messages[{index}].reasoning_content")
         _say(out, "analysis", message.reasoning)
-        out.scaffold("<|end|>")
-    _say(out, "final", text)
-    if not is_open:
-        out.scaffold("<|return|>" if goes_on else "<|end|>")
+    closing = "<|return|>" if goes_on else "<|end|>"
+    _say(out, "final", text, "" if is_open else closing)
 
 
 def _call(out: PromptBuilder, request: ChatRequest, index: int) -> None:
@@ -265,17 +257,15 @@ def _call(out: PromptBuilder, request: ChatRequest, index: int) -> None:
             "result in turn",
             param=f"messages[{index}].tool_calls",
         )
-    text, thinking = _text(message, index), message.reasoning or ""
+    text, thinking = content(message, index), message.reasoning or ""
     _check_channels(text, f"messages[{index}].content")
     _check_channels(thinking, f"messages[{index}].reasoning_content")
     answered = any(m.role == "assistant" and not m.tool_calls for m in request.messages[index:])
     if not answered and (thinking or text):
         _say(out, "analysis", thinking or text)
-        out.scaffold("<|end|>")
     if thinking and text:
         # The template refuses both. The format has a place for words before a call.
         _say(out, "commentary", text)
-        out.scaffold("<|end|>")
     call = message.tool_calls[0]
     param = f"messages[{index}].tool_calls[0].function.arguments"
     arguments = tojson(arguments_object(call.arguments, param=param))

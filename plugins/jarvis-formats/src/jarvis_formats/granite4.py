@@ -24,9 +24,9 @@ from jarvis_core import (
     check_template_kwargs,
     developer_as_system,
     left_open,
-    text_of,
     tojson,
 )
+from jarvis_formats.content import content
 from jarvis_formats.refusals import unknown_role
 from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call, print_result, print_tools
 
@@ -142,7 +142,7 @@ def _system_turn(out: PromptBuilder, request: ChatRequest, messages: Sequence[Me
     """The system turn, which is always there."""
     documents: Any = request.template_kwargs.get("documents") or ()
     given = bool(messages) and messages[0].role == "system"
-    text = text_of(messages[0], param="messages[0].content") if given else ""
+    text = content(messages[0], 0) if given else ""
     extra = bool(len(request.tools) or documents)
     out.scaffold(_header("system"))
     if not text and not extra:
@@ -162,7 +162,7 @@ def _system_turn(out: PromptBuilder, request: ChatRequest, messages: Sequence[Me
 
 def _turn(out: PromptBuilder, message: Message, index: int) -> None:
     """A turn of system, user or assistant up to its end."""
-    text = text_of(message, param=f"messages[{index}].content")
+    text = content(message, index)
     out.scaffold(_header(message.role)).content(text)
     for k in range(len(message.tool_calls)):
         out.scaffold("\n" if k or text else "")

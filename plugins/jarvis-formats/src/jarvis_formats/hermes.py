@@ -29,9 +29,9 @@ from jarvis_core import (
     developer_as_system,
     left_open,
     text_before_calls,
-    text_of,
     tojson,
 )
+from jarvis_formats.content import content
 from jarvis_formats.refusals import check_no_text, unknown_role
 from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call
 
@@ -133,7 +133,7 @@ def _tools_turn(out: PromptBuilder, request: ChatRequest) -> None:
 
 def _turn(out: PromptBuilder, message: Message, index: int) -> None:
     """A turn of system, user or assistant up to its end."""
-    text = text_of(message, param=f"messages[{index}].content")
+    text = content(message, index)
     out.scaffold(f"<|im_start|>{message.role}\n")
     if not message.tool_calls:
         out.content(text)
@@ -154,7 +154,7 @@ def _result(out: PromptBuilder, messages: tuple[Message, ...], index: int) -> No
     is_last = index == len(messages) - 1
     if messages[index - 1].role != "tool":
         out.scaffold("<|im_start|>tool\n")
-    text = text_of(messages[index], param=f"messages[{index}].content")
+    text = content(messages[index], index)
     out.scaffold("<tool_response>\n").content(text).scaffold("\n</tool_response>")
     out.scaffold("" if is_last else "\n")
     if is_last or messages[index + 1].role != "tool":

@@ -41,9 +41,9 @@ from jarvis_core import (
     read_call,
     spaces,
     text_before_calls,
-    text_of,
     tojson,
 )
+from jarvis_formats.content import content
 from jarvis_formats.refusals import check_no_text
 
 FAMILY = "llama3"
@@ -179,7 +179,7 @@ def _header(out: PromptBuilder, role: str) -> None:
 
 def _text(message: Message, index: int) -> str:
     """The content as the template prints it: without white space at its ends."""
-    return text_of(message, param=f"messages[{index}].content").strip()
+    return content(message, index).strip()
 
 
 def _system_turn(
@@ -253,7 +253,7 @@ def _turn(out: PromptBuilder, request: ChatRequest, index: int) -> None:
         _call(out, message, index)
     elif message.role in ("tool", "ipython"):
         _header(out, "ipython")
-        out.content(tojson(text_of(message, param=f"messages[{index}].content")))
+        out.content(tojson(content(message, index)))
     else:
         _header(out, message.role)
         out.content(_text(message, index))

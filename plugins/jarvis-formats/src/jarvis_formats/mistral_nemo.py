@@ -15,11 +15,11 @@ from jarvis_core import (
     left_open,
     tojson,
 )
+from jarvis_formats.content import content
 from jarvis_formats.mistral_rules import (
     call_arguments,
     call_id,
     check_turns,
-    content,
     system_text,
 )
 from jarvis_formats.refusals import check_no_text, unknown_role

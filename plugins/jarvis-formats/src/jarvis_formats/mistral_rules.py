@@ -8,7 +8,8 @@ from typing import Any
 
 from attrs import evolve
 
-from jarvis_core import ChatRequest, Message, RequestError, arguments_object, left_open, text_of
+from jarvis_core import ChatRequest, Message, RequestError, arguments_object, left_open
+from jarvis_formats.content import content
 
 ID_LENGTH = 9
 
@@ -49,11 +50,6 @@ def check_turns(request: ChatRequest, messages: Sequence[Message], first: int) -
             "this model's chat template shows tools with a message of the user: add one",
             param="messages",
         )
-
-
-def content(message: Message, index: int, *, separator: str = "\n") -> str:
-    """A message's text."""
-    return text_of(message, param=f"messages[{index}].content", separator=separator)
 
 
 def call_arguments(message: Message, index: int, k: int) -> Any:

@@ -19,12 +19,12 @@ from jarvis_core import (
     PromptBuilder,
     TextParser,
     check_template_kwargs,
-    left_open,
 )
-from jarvis_formats.plain import content, plain_messages
+from jarvis_formats.plain import plain_turns
 
 FAMILY = "phi3"
 STOP = ("<|end|>", "<|user|>", "<|system|>", "<|assistant|>", "<|endoftext|>")
+OPENING = {role: f"<|{role}|>\n" for role in ("system", "user", "assistant")}
 
 
 @frozen(kw_only=True)
@@ -38,12 +38,9 @@ class Phi3:
         """The prompt, as the publisher's template prints it."""
         check_template_kwargs(request)
         out = PromptBuilder()
-        for i, message in enumerate(plain_messages(request)):
-            text = content(message, i)
-            is_open = left_open(request, i)
-            if message.role != "system" or text:
-                out.scaffold(f"<|{message.role}|>\n").content(text)
-                out.scaffold("" if is_open else "<|end|>\n")
+        for role, text, is_open in plain_turns(request):
+            if role != "system" or text:
+                out.turn(OPENING[role], text, "" if is_open else "<|end|>\n")
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<|assistant|>\n")
         elif not request.continue_final_message:

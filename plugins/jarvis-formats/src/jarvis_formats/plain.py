@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-from jarvis_core import (
-    ChatRequest,
-    FormatContext,
-    Message,
-    RequestError,
-    developer_as_system,
-    text_of,
-)
+from jarvis_core import ChatRequest, FormatContext, RequestError, left_open
+from jarvis_formats.content import content
 from jarvis_formats.refusals import check_no_calls, unknown_role
 
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+"""What the templates call who speaks."""
 
-def plain_messages(request: ChatRequest) -> tuple[Message, ...]:
-    """The messages, developer as system.
+Turn = tuple[str, str, bool]
+"""Role, text, and whether it is left open."""
+
+
+def plain_turns(request: ChatRequest) -> list[Turn]:
+    """What the messages say, developer as system.
 
     Raises:
         RequestError: The template would lose one of them, or a tool call in it.
     """
-    messages = developer_as_system(request.messages)
-    for i, message in enumerate(messages):
-        if message.role not in ("system", "user", "assistant"):
+    turns = []
+    for i, message in enumerate(request.messages):
+        role = ROLES.get(message.role)
+        if role is None:
             raise unknown_role(message, i)
-        check_no_calls(message, i)
-    return messages
+        if message.tool_calls:
+            check_no_calls(message, i)
+        turns.append((role, content(message, i), False))
+    if turns and left_open(request, len(turns) - 1):
+        turns[-1] = (*turns[-1][:2], True)
+    return turns
 
 
-def content(message: Message, index: int) -> str:
-    """A message's text."""
-    return text_of(message, param=f"messages[{index}].content")
-
-
-def leading_system(messages: tuple[Message, ...]) -> tuple[str | None, int]:
-    """The text of a system message that comes first, None if none does, and where to go on.
+def turns_after_system(request: ChatRequest) -> tuple[str | None, list[Turn]]:
+    """The text of a system message that comes first, None if none does, and the other turns.
 
     Raises:
         RequestError: A system message stands elsewhere.
     """
-    for i, message in enumerate(messages):
-        if i and message.role == "system":
-            raise RequestError(
-                "this model's prompts have a place for one system message, at the beginning",
-                param=f"messages[{i}].role",
-            )
-    if messages and messages[0].role == "system":
-        return content(messages[0], 0), 1
-    return None, 0
+    turns = plain_turns(request)
+    roles = [turn[0] for turn in turns]
+    if "system" in roles[1:]:
+        raise RequestError(
+            "this model's prompts have a place for one system message, at the beginning",
+            param=f"messages[{roles.index('system', 1)}].role",
+        )
+    given = roles[:1] == ["system"]
+    return (turns[0][1], turns[1:]) if given else (None, turns)
 
 
 def end_of_text(context: FormatContext) -> tuple[str, tuple[str, ...]]:

@@ -26,10 +26,10 @@ from jarvis_core import (
     continues_reasoning,
     developer_as_system,
     left_open,
-    text_of,
     thinking_wanted,
 )
 from jarvis_formats.chatml import PLAIN, STOP, system_turn
+from jarvis_formats.content import content
 from jarvis_formats.refusals import unknown_role
 from jarvis_formats.tool_call_tags import CALLS, call_parser, print_call, print_result
 
@@ -113,7 +113,7 @@ def _last_question(messages: tuple[Message, ...]) -> int:
     """Index of the user's last message that is no tool's result in disguise."""
     for i in range(len(messages) - 1, -1, -1):
         if messages[i].role == "user":
-            text = text_of(messages[i], param=f"messages[{i}].content")
+            text = content(messages[i], i)
             if not (text.startswith("<tool_response>") and text.endswith("</tool_response>")):
                 return i
     return len(messages) - 1
@@ -124,7 +124,7 @@ def _turn(
 ) -> None:
     """A turn of system, user or assistant up to its end."""
     message = messages[index]
-    text = text_of(message, param=f"messages[{index}].content")
+    text = content(message, index)
     out.scaffold(f"<|im_start|>{message.role}\n")
     if message.role != "assistant":
         out.content(text)

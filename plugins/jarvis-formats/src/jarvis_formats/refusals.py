@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jarvis_core import Message, RequestError, text_of
+from jarvis_core import Message, RequestError
+from jarvis_formats.content import content
 
 
 def unknown_role(message: Message, index: int) -> RequestError:
@@ -21,7 +22,7 @@ def check_no_calls(message: Message, index: int) -> None:
 
 def check_no_text(message: Message, index: int) -> None:
     """Refuse text beside tool calls."""
-    if text_of(message, param=f"messages[{index}].content").strip():
+    if content(message, index).strip():
         raise RequestError(
             "this model's chat template cannot print text beside tool calls: send it in a message "
             "of its own before them",

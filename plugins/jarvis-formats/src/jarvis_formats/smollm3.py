@@ -28,10 +28,10 @@ from jarvis_core import (
     continues_reasoning,
     developer_as_system,
     left_open,
-    text_of,
     thinking_wanted,
 )
 from jarvis_formats.chatml import STOP
+from jarvis_formats.content import content
 from jarvis_formats.refusals import check_no_calls, unknown_role
 from jarvis_formats.tool_call_tags import CALLS, call_parser, calls_as_text, print_call
 
@@ -141,7 +141,7 @@ def _system_text(messages: Sequence[Message]) -> str:
                 param=f"messages[{i}].role",
             )
     if messages and messages[0].role == "system":
-        return text_of(messages[0], param="messages[0].content")
+        return content(messages[0], 0)
     return ""
 
 
@@ -224,7 +224,7 @@ def _turn(
     out: PromptBuilder, message: Message, index: int, variant: Variant, *, thinking: bool
 ) -> None:
     """A turn of user, assistant or tool up to its end."""
-    text = text_of(message, param=f"messages[{index}].content")
+    text = content(message, index)
     if message.role in ("user", "tool"):
         out.scaffold("<|im_start|>user\n").content(text)
         return

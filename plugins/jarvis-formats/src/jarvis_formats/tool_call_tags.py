@@ -29,9 +29,9 @@ from jarvis_core import (
     may_call_tools,
     read_call,
     spaces,
-    text_of,
     tojson,
 )
+from jarvis_formats.content import content
 
 CALL_KEYS = frozenset({"name", "arguments", "id", "type"})
 CALLS = CallSyntax(
@@ -84,7 +84,7 @@ def calls_as_text(request: ChatRequest) -> ChatRequest:
     messages = []
     for i, message in enumerate(request.messages):
         if message.tool_calls:
-            out = PromptBuilder().content(text_of(message, param=f"messages[{i}].content"))
+            out = PromptBuilder().content(content(message, i))
             for k in range(len(message.tool_calls)):
                 out.content("\n" if k or message.content else "")
                 print_call(out, message, i, k)
@@ -107,7 +107,7 @@ def print_result(
     """
     if index == 0 or messages[index - 1].role != "tool":
         out.scaffold(opening)
-    text = text_of(messages[index], param=f"messages[{index}].content")
+    text = content(messages[index], index)
     out.scaffold("\n<tool_response>\n").content(text).scaffold("\n</tool_response>")
     if index == len(messages) - 1 or messages[index + 1].role != "tool":
         out.scaffold(closing)

@@ -20,15 +20,15 @@ from jarvis_core import (
     PromptBuilder,
     TextParser,
     check_template_kwargs,
-    left_open,
 )
-from jarvis_formats.plain import content, end_of_text, leading_system, plain_messages
+from jarvis_formats.plain import end_of_text, turns_after_system
 
 FAMILY = "vicuna"
 DEFAULT_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions."
 )
+OPENING = {"user": "USER: ", "assistant": "ASSISTANT: "}
 
 
 @frozen(kw_only=True)
@@ -42,19 +42,15 @@ class Vicuna:
         """The prompt, as the publisher's code makes it."""
         check_template_kwargs(request)
         eos, stop = end_of_text(context)
-        messages = plain_messages(request)
-        system, first = leading_system(messages)
-        out = PromptBuilder().scaffold(context.model.bos_token or "")
+        system, turns = turns_after_system(request)
+        out, bos = PromptBuilder(), context.model.bos_token or ""
         if system is None:
-            out.scaffold(DEFAULT_SYSTEM + " ")
+            out.scaffold(bos + DEFAULT_SYSTEM + " ")
         else:
-            out.content(system).scaffold(" " if system else "")
-        for i in range(len(messages)):
-            is_open = left_open(request, i)
-            if i >= first:
-                end = " " if messages[i].role == "user" else eos
-                out.scaffold(f"{messages[i].role.upper()}: ").content(content(messages[i], i))
-                out.scaffold("" if is_open else end)
+            out.turn(bos, system, " " if system else "")
+        closing = {"user": " ", "assistant": eos}
+        for role, text, is_open in turns:
+            out.turn(OPENING[role], text, "" if is_open else closing[role])
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("ASSISTANT:")
         return out.build(stop=("USER:", *stop))

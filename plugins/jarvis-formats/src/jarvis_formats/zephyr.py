@@ -19,12 +19,12 @@ from jarvis_core import (
     PromptBuilder,
     TextParser,
     check_template_kwargs,
-    left_open,
 )
-from jarvis_formats.plain import content, end_of_text, plain_messages
+from jarvis_formats.plain import end_of_text, plain_turns
 
 FAMILY = "zephyr"
 STOP = ("<|user|>", "<|system|>", "<|assistant|>")
+OPENING = {role: f"<|{role}|>\n" for role in ("system", "user", "assistant")}
 
 
 @frozen(kw_only=True)
@@ -39,9 +39,9 @@ class Zephyr:
         check_template_kwargs(request)
         eos, stop = end_of_text(context)
         out = PromptBuilder()
-        for i, message in enumerate(plain_messages(request)):
-            out.scaffold(f"<|{message.role}|>\n").content(content(message, i))
-            out.scaffold("" if left_open(request, i) else f"{eos}\n")
+        closing = f"{eos}\n"
+        for role, text, is_open in plain_turns(request):
+            out.turn(OPENING[role], text, "" if is_open else closing)
         if request.add_generation_prompt and not request.continue_final_message:
             out.scaffold("<|assistant|>\n")
         return out.build(stop=(*STOP, *stop))
