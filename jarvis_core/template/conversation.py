@@ -105,7 +105,7 @@ def variables(
         given.setdefault("enable_thinking", effort != "none")
     return given | {
         "messages": [
-            _message(m, f"messages[{i}]", template, shape) for i, m in enumerate(request.messages)
+            _message(message, i, template, shape) for i, message in enumerate(request.messages)
         ],
         "tools": [tool.spec for tool in request.tools] or ([] if shape.nothing_is_null else None),
         "bos_token": context.model.bos_token or "",
@@ -115,23 +115,22 @@ def variables(
     }
 
 
-def _message(message: Message, where: str, template: str, shape: Shape) -> dict[str, Any]:
+def _message(message: Message, index: int, template: str, shape: Shape) -> dict[str, Any]:
     role = shape.developer if message.role == "developer" else message.role
-    wire: dict[str, Any] = {"role": role, "content": _content(message, where, template, shape)}
-    for key, value in (
-        ("name", message.name),
-        ("tool_call_id", message.tool_call_id),
-        ("reasoning_content", message.reasoning),
-    ):
-        if value is not None:
-            wire[key] = value
+    wire: dict[str, Any] = {"role": role, "content": _content(message, index, template, shape)}
+    if message.name is not None:
+        wire["name"] = message.name
+    if message.tool_call_id is not None:
+        wire["tool_call_id"] = message.tool_call_id
+    if message.reasoning is not None:
+        wire["reasoning_content"] = message.reasoning
     if message.tool_calls:
         wire["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name}}
             for call in message.tool_calls
         ]
         for k, call in enumerate(message.tool_calls):
-            param = f"{where}.tool_calls[{k}].function.arguments"
+            param = f"messages[{index}].tool_calls[{k}].function.arguments"
             value = arguments_object(call.arguments, param=param)
             wire["tool_calls"][k]["function"]["arguments"] = (
                 call.arguments if shape.arguments_as_text else value
@@ -139,18 +138,19 @@ def _message(message: Message, where: str, template: str, shape: Shape) -> dict[
     return wire
 
 
-def _content(message: Message, where: str, template: str, shape: Shape) -> Any:
+def _content(message: Message, index: int, template: str, shape: Shape) -> Any:
     """Text; null and parts only where the template knows what to do with them."""
-    if message.content is None:
+    content = message.content
+    if content is None:
         return None if knowledge_of(template).null and not shape.nothing_is_null else ""
-    if parts_of([message]):
-        return [_part(part, template) for part in message.content if not isinstance(part, str)]
-    text = text_of(message, param=f"{where}.content")
-    if message.role != "user" or not knowledge_of(template).parts:
-        return text
-    if not isinstance(message.content, str):
-        return [_part(part, template) for part in message.content]
-    return text if knowledge_of(template).strings else [{"type": "text", "text": text}]
+    takes_parts = message.role == "user" and knowledge_of(template).parts
+    if not isinstance(content, str):
+        if takes_parts or parts_of([message]):
+            return [_part(part, template) for part in content]
+        return text_of(message, param=f"messages[{index}].content")
+    if takes_parts and not knowledge_of(template).strings:
+        return [{"type": "text", "text": content}]
+    return content
 
 
 def _part(part: Part, template: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Answers are read by the markers that the template holds, see ``jarvis_core.templ
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -120,7 +119,7 @@ class TemplateFormat:
         self, request: ChatRequest, context: FormatContext, template: str, shape: Shape
     ) -> Prompt:
         given = variables(request, context, template, shape)
-        before, after, cut = unused_characters(template + json.dumps(given, ensure_ascii=False), 3)
+        before, after, cut = unused_characters((template, given), 3)
         if request.continue_final_message:
             leave_open(given, cut + " ")
         now = context.now.isoformat()
@@ -172,12 +171,12 @@ def _up_to(cut: str, text: str, request: ChatRequest) -> str:
 
 def _tries(request: ChatRequest, template: str) -> Iterator[tuple[ChatRequest, Shape]]:
     """The conversation as it came, then told in other messages, each in every shape."""
-    apart = text_before_calls(request)
-    told = [request]
+    yield from ((request, shape) for shape in shapes(request))
+    apart, told = text_before_calls(request), [request]
     for other in (apart, call_by_call(apart), _calls_as_text(request, template)):
         if other not in told:
             told.append(other)
-    return ((request, shape) for request in told for shape in shapes(request))
+            yield from ((other, shape) for shape in shapes(other))
 
 
 def _calls_as_text(request: ChatRequest, template: str) -> ChatRequest:
@@ -200,6 +199,8 @@ def _missing(prompt: Prompt, request: ChatRequest, template: str) -> str | None:
     closing = (markers_of(template).reasoning or ("", "</think>"))[1]
     printed = prompt.text
     for message in request.messages:
+        if message.role != "developer" and not message.tool_calls:
+            continue
         texts = [text.rpartition(closing)[2].strip() for text in _texts(message)]
         is_there = all(text in printed or tojson(text)[1:-1] in printed for text in texts)
         if message.role == "developer" and not is_there:
@@ -216,6 +217,8 @@ def _is_in(call: ToolCall, printed: str) -> bool:
 
     Templates write arguments in many ways, but words are words in all of them.
     """
+    if len(call.arguments) > 2 and call.arguments in printed:
+        return True
     plain = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", " ", call.arguments)
     return all(word in printed for word in re.findall(r"[A-Za-z0-9]+", plain) or [call.name])
 

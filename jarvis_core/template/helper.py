@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import socket
 import subprocess
@@ -10,7 +11,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class TemplateHelper:
         """Process id, None while there is no process."""
         return self._process.pid if self._process else None
 
-    def render(self, template: str, variables: Mapping[str, Any], *, now: str) -> str:
+    def render(self, template: str, variables: dict[str, Any], *, now: str) -> str:
         """The rendered text.
 
         Args:
@@ -72,36 +72,37 @@ class TemplateHelper:
             ModelUnavailable: Others have been rendering for too long.
             EngineError: The process cannot be started.
         """
-        job = json.dumps({"template": template, "variables": variables, "now": now}).encode()
+        job = marshal.dumps((template, variables, now))
         if not self._lock.acquire(timeout=WAIT_LIMIT):
             raise ModelUnavailable("too many prompts are being rendered", retry_after=1)
         try:
             reply = self._exchange(job)
         finally:
             self._lock.release()
-        if "error" in reply:
-            raise RenderError(reply["error"], reply["message"])
-        return str(reply["text"])
+        if reply[0] == "t":
+            return reply[1:]
+        kind, _, message = reply[1:].partition("\n")
+        raise RenderError(kind, message)
 
     def close(self) -> None:
         """End the process."""
         with self._lock:
             self._stop()
 
-    def _exchange(self, job: bytes) -> dict[str, Any]:
+    def _exchange(self, job: bytes) -> str:
         if self._process is None or self._process.poll() is not None:
             self._stop()
             self._start()
         assert self._peer is not None
         deadline = time.monotonic() + self._time_limit
         try:
-            self._peer.settimeout(self._time_limit)
+            self._peer.settimeout(self._time_limit)  # of each step; what is left is looked at below
             self._peer.sendall(len(job).to_bytes(4, "big") + job)
             return _receive(self._peer, deadline)
         except TimeoutError:
             self._stop()
             raise RenderError("time", f"it took more than {self._time_limit:g} s") from None
-        except (OSError, EOFError):
+        except (OSError, EOFError, UnicodeDecodeError):
             self._stop()
             raise RenderError("memory", "its process ended") from None
 
@@ -121,7 +122,7 @@ class TemplateHelper:
         self._finalizer = weakref.finalize(self, _end, process, ours)
         try:
             _receive(ours, time.monotonic() + START_LIMIT)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, UnicodeDecodeError) as error:
             self._stop()
             raise EngineError("the process that renders chat templates does not start") from error
 
@@ -137,24 +138,29 @@ def _end(process: subprocess.Popen[bytes], peer: socket.socket) -> None:
     process.wait()
 
 
-def _receive(peer: socket.socket, deadline: float) -> dict[str, Any]:
-    size = int.from_bytes(_exactly(peer, 4, deadline), "big")
-    if size > REPLY_LIMIT:
+def _receive(peer: socket.socket, deadline: float) -> str:
+    """What the process says: a letter, then text."""
+    data = _some(peer, deadline)
+    while len(data) < 4:
+        data += _some(peer, deadline)
+    missing = 4 + int.from_bytes(data[:4], "big") - len(data)
+    if missing > REPLY_LIMIT:
         raise EOFError
-    reply: dict[str, Any] = json.loads(_exactly(peer, size, deadline))
+    pieces = [data]
+    while missing > 0:
+        pieces.append(_some(peer, deadline))
+        missing -= len(pieces[-1])
+    reply = b"".join(pieces)[4:].decode("utf-8", "surrogatepass")
+    if missing < 0 or reply[:1] not in ("r", "t", "e"):
+        raise EOFError
     return reply
 
 
-def _exactly(peer: socket.socket, count: int, deadline: float) -> bytes:
-    pieces = []
-    while count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        peer.settimeout(left)
-        piece = peer.recv(min(count, 1 << 20))
-        if not piece:
-            raise EOFError
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)
+def _some(peer: socket.socket, deadline: float) -> bytes:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    peer.settimeout(left)
+    if piece := peer.recv(1 << 20):
+        return piece
+    raise EOFError

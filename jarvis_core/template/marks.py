@@ -7,10 +7,11 @@ that occur nowhere else, and found again in a second rendering.
 
 from __future__ import annotations
 
+import marshal
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from attrs import frozen
@@ -30,12 +31,23 @@ class ControlTokens:
         beginnings: Texts that begin a token and are not whole ones.
         endings: Texts that end a token and are not whole ones.
         longest: Characters of the longest token.
+        firsts: The characters that tokens begin with.
+        lasts: Those that they end with.
     """
 
     whole: re.Pattern[str]
     beginnings: frozenset[str]
     endings: frozenset[str]
     longest: int
+    firsts: frozenset[str]
+    lasts: frozenset[str]
+
+    def may_be_in(self, text: str) -> bool:
+        """Whether a text could hold a token, or a part of one at either end; most texts do not."""
+        for char in self.firsts:
+            if char in text:
+                return True
+        return not self.lasts.isdisjoint(text[: self.longest])
 
 
 @lru_cache(maxsize=8)
@@ -49,13 +61,17 @@ def control_tokens(texts: tuple[str, ...]) -> ControlTokens | None:
         frozenset(t[:n] for t in tokens for n in range(1, len(t))),
         frozenset(t[-n:] for t in tokens for n in range(1, len(t))),
         len(tokens[0]),
+        frozenset(t[0] for t in tokens),
+        frozenset(t[-1] for t in tokens),
     )
 
 
-def unused_characters(text: str, count: int) -> list[str]:
-    """Private characters that do not occur in a text."""
-    free = (c for c in map(chr, range(0xE000, 0xF8FF)) if c not in text)
-    return [c for c, _ in zip(free, range(count), strict=False)]
+def unused_characters(values: Any, count: int) -> list[str]:
+    """Private characters that do not occur in plain values."""
+    data = marshal.dumps(values)  # texts in UTF-8, among others: quick to make and to search
+    private = map(chr, range(0xE000, 0xF000))  # their first byte is the same
+    free = private if b"\xee" not in data else (c for c in private if c.encode() not in data)
+    return list(islice(free, count))
 
 
 class Marker:
@@ -102,11 +118,13 @@ class Marker:
         out.scaffold(self.unmark(text[end:]))
 
     def _key(self, key: str) -> str:
-        return "".join(self._pieces(key)) if self._tokens.whole.search(key) else key
+        if not self._tokens.may_be_in(key) or not self._tokens.whole.search(key):
+            return key
+        return "".join(self._pieces(key))
 
     def _text(self, text: str) -> str:
         core = text.strip()  # templates strip: the marks stay inside
-        if not core:
+        if not self._tokens.may_be_in(core):
             return text
         start = text.index(core)
         return text[:start] + "".join(self._pieces(core)) + text[start + len(core) :]
@@ -131,9 +149,9 @@ class Marker:
 
     def _edge(self, text: str, parts: frozenset[str], *, at_start: bool) -> int:
         for n in range(min(self._tokens.longest, len(text)), 0, -1):
-            if at_start and text[:n] in parts:
+            if at_start and text[n - 1] in self._tokens.lasts and text[:n] in parts:
                 return n
-            if not at_start and text[-n:] in parts:
+            if not at_start and text[-n] in self._tokens.firsts and text[-n:] in parts:
                 return len(text) - n
         return 0 if at_start else len(text)
 

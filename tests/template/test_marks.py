@@ -67,4 +67,6 @@ def test_a_tokenizer_without_control_tokens_needs_no_marks() -> None:
 
 
 def test_the_characters_of_marks_occur_nowhere_else() -> None:
-    assert unused_characters("\ue000x\ue002", 2) == ["\ue001", "\ue003"]
+    assert unused_characters(("t", {"a": ["\ue000x\ue002"]}), 2) == ["\ue001", "\ue003"]
+    assert unused_characters(("t", {"\ue000": "é\ud800"}), 1) == ["\ue001"]
+    assert unused_characters("plain", 2) == ["\ue000", "\ue001"]

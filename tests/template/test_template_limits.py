@@ -164,6 +164,40 @@ def test_text_of_any_kind_crosses_to_the_process_and_back(helper: TemplateHelper
     assert helper.render("{{ said }}", {"said": said}, now=NOW) == said
 
 
+def test_what_a_template_says_in_several_lines_is_told_whole(helper: TemplateHelper) -> None:
+    with pytest.raises(RenderError) as caught:
+        helper.render("{{ raise_exception(why) }}", {"why": "no\ntools:\n é"}, now=NOW)
+    assert (caught.value.kind, caught.value.message) == ("refused", "no\ntools:\n é")
+    assert helper.render("{{ '' }}", {}, now=NOW) == ""
+
+
+@pytest.mark.parametrize("reply", [b"", b"x", b"t\xff", b"e"])
+def test_a_process_that_talks_nonsense_costs_its_own_rendering(
+    reply: bytes, helper: TemplateHelper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "nonsense.py"
+    script.write_text(
+        "import socket\n"
+        "peer = socket.socket(fileno=0)\n"
+        "peer.sendall(bytes([0, 0, 0, 1]) + b'r')\n"
+        "peer.recv(1 << 16)\n"
+        f"peer.sendall(({len(reply)}).to_bytes(4, 'big') + {reply!r})\n"
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr("jarvis_core.template.helper._SCRIPT", script)
+        with pytest.raises(RenderError):
+            helper.render("x", {}, now=NOW)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            assert helper.render("y", {}, now=NOW) == "y"
+        except RenderError:  # the old one was still dying
+            continue
+        break
+    else:
+        pytest.fail("no new process came")
+
+
 def test_a_rendering_may_be_given_less_time() -> None:
     helper = TemplateHelper(time_limit=0.2)
     try:
