@@ -81,6 +81,7 @@ from jarvis_core.scanning import (
     peek,
     run_of,
     spaces,
+    text_until,
 )
 from jarvis_core.settings import setting
 from jarvis_core.stopping import StopStrings
@@ -227,6 +228,7 @@ __all__ = [
     "system_as_user",
     "text_before_calls",
     "text_of",
+    "text_until",
     "thinking_wanted",
     "tojson",
     "write_grammar",

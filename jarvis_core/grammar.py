@@ -91,8 +91,9 @@ class Grammar:
 
     def until(self, text: str) -> str:
         """Any text up to and with the first occurrence of this one."""
-        if any(text.startswith(token) for token in self._tokens):
-            return f"{self.any_text()} {self.text(text)}"
+        before, *rest = self._splitter.split(text) if self._splitter else [text]
+        if rest:  # no text holds a token: the first one is the end
+            return f"{self.regex(f'(?s:.*){re.escape(before)}')} {self.text(''.join(rest))}"
         return self.rule("until", _regex(f"(?s:.*){re.escape(text)}"), lazy=True)
 
     def any_text(self) -> str:
@@ -149,11 +150,17 @@ class CallArguments:
         key: What it prints between key and value.
         write: For arguments that are no JSON: gives their expression. ``CallSyntax.scan`` cannot
             read them.
+        text: For the same: how given arguments, a JSON text, are written.
     """
 
     item: str = ", "
     key: str = ": "
     write: Callable[[Grammar, Tool], str] | None = None
+    text: Callable[[str], str] | None = None
+
+    def written(self, arguments: str) -> str:
+        """The arguments of a call, as its model writes them."""
+        return self.text(arguments or "{}") if self.text else arguments or "{}"
 
 
 @frozen
@@ -211,12 +218,9 @@ class CallSyntax:
 
     def written(self, calls: Sequence[ToolCall]) -> str:
         """Calls as the model writes them."""
-        texts = []
-        for call in calls:
-            values = {CallName: call.name, CallArguments: call.arguments or "{}"}
-            pieces = (p if isinstance(p, str) else values.get(type(p), "") for p in self.call)
-            texts.append("".join(pieces))
-        return self.before + (self.between or "\n").join(texts) + self.after
+        texts = ("".join(_written(piece, call) for piece in self.call) for call in calls)
+        between = "\n" if self.between is None else self.between
+        return self.before + between.join(texts) + self.after
 
     def forced(self, request: ChatRequest, model: ModelInfo) -> Constraint:
         """The constraint of an answer that is a call, or several where the request allows it."""
@@ -334,7 +338,7 @@ def _regex(pattern: str) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    return found[1] or {"/": r"\/", "\n": r"\n"}[found[0]]
+    return {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}.get(found[0], found[0])
 
 
 def _token_expressions(model: ModelInfo) -> dict[str, str]:
@@ -359,6 +363,18 @@ def _expression(piece: Piece, grammar: Grammar, tool: Tool) -> str:
             return grammar.json(schema, item=item, key=key)
         case CallPattern(regex):
             return grammar.regex(regex)
+
+
+def _written(piece: Piece, call: ToolCall) -> str:
+    match piece:
+        case str():
+            return piece
+        case CallName():
+            return call.name
+        case CallArguments():
+            return piece.written(call.arguments)
+        case CallPattern():
+            return ""
 
 
 def _exactly(cursor: Cursor, text: str) -> Scan[None]:

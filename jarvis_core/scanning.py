@@ -101,6 +101,56 @@ def literal(cursor: Cursor, *options: str) -> Scan[str]:
             raise Mismatch
 
 
+def pieces_until(cursor: Cursor, end: str) -> Generator[str | None, None, None]:
+    """The text up to another one, which is consumed, in pieces as they come; None in between."""
+    held = ""  # may be the beginning of the end
+    while True:
+        text, start = cursor.text, cursor.pos
+        at = -1
+        if held:  # the end may have begun in what came before
+            window = held + text[start : start + len(end)]
+            if (at := window.find(end)) >= 0:
+                cursor.pos = start + at + len(end) - len(held)
+                held = window[:at]
+            elif len(text) - start < len(end):
+                text, start = window, 0
+                held = ""
+        if at < 0:
+            if (at := text.find(end, start)) >= 0:
+                cursor.pos = at + len(end)
+                held += text[start:at]
+            else:
+                cut = len(text) - _overlap(text, start, end)
+                held, piece = text[cut:], held + text[start:cut]
+                cursor.pos = len(cursor.text)
+                if piece:
+                    yield piece
+                yield None
+                continue
+        if held:
+            yield held
+        return
+
+
+def text_until(cursor: Cursor, end: str) -> Scan[str]:
+    """The text up to another one, which is consumed."""
+    pieces = []
+    for piece in pieces_until(cursor, end):
+        if piece is None:
+            yield None
+        else:
+            pieces.append(piece)
+    return "".join(pieces)
+
+
+def _overlap(text: str, start: int, end: str) -> int:
+    """How many characters at the end of a text may be the beginning of another one."""
+    for n in range(min(len(end) - 1, len(text) - start), 0, -1):
+        if text.endswith(end[:n]):
+            return n
+    return 0
+
+
 def json_text(
     cursor: Cursor, *, opening: str = "{[", keys: frozenset[str] | None = None
 ) -> Scan[str]:

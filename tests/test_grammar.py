@@ -222,3 +222,18 @@ def test_whose_calls_are_constrained() -> None:
     assert calls_are_constrained(evolve(free, constraint=Constraint(kind="regex", value="a")))
     assert not calls_are_constrained(evolve(free, tools=(), parallel_tool_calls=False))
     assert not calls_are_constrained(evolve(free, tool_choice=ToolChoice(mode="none")))
+
+
+@pytest.mark.parametrize("tokens", [(), ("</p>",)])
+def test_any_text_may_come_up_to_one_with_line_breaks(tokens: tuple[str, ...]) -> None:
+    model = evolve(MODEL, control_tokens=tokens, control_token_ids=tuple(range(len(tokens))))
+    grammar = Grammar(model)
+    constraint = grammar.build(f"{grammar.text('<p>')} {grammar.until(chr(10) + '</p>' + chr(10))}")
+    sampler = Sampler(constraint, model, hints=["\n</p>\n"])
+    assert sampler.accepts("<p>a\n b\n</p>\n")
+    assert sampler.accepts("<p>\n</p>\n")
+    assert not sampler.accepts("<p>a</p>\n")
+    assert not sampler.accepts("<p>a\n</p>\nb")
+    for seed in range(20):
+        raw = sampler.sample(random.Random(seed))
+        assert raw.index("\n</p>\n") == len(raw) - len("\n</p>\n")

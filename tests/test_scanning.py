@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jarvis_core import Cursor, Mismatch, Scan, json_text, literal, peek, run_of, spaces
+from jarvis_core import Cursor, Mismatch, Scan, json_text, literal, peek, run_of, spaces, text_until
+from jarvis_core.scanning import pieces_until
 
 
 def read(scan: Callable[[Cursor], Scan[Any]], chunks: list[str]) -> tuple[Any, str]:
@@ -57,3 +60,25 @@ def test_json_is_read_to_its_closing_bracket(cut: Callable[[str], list[str]]) ->
         read(lambda c: json_text(c, opening="["), cut(text))
     with pytest.raises(Mismatch):
         read(lambda c: json_text(c, keys=frozenset({"b"})), cut(text))
+
+
+@given(text=st.text(st.sampled_from("ab</>\n")), cuts=st.lists(st.integers(0, 40), max_size=6))
+def test_text_up_to_another_is_the_same_however_it_is_cut(text: str, cuts: list[int]) -> None:
+    for end in ("</a>", "aab", "\n"):
+        whole = f"{text}{end}rest"
+        places = sorted(min(cut, len(whole)) for cut in cuts)
+        cut = [whole[a:b] for a, b in zip([0, *places], [*places, None], strict=True)]
+        for chunks in ([whole], list(whole), cut):
+            found, _ = read(lambda c, end=end: text_until(c, end), chunks)
+            assert found == whole[: whole.index(end)]
+
+
+def test_text_up_to_another_comes_as_soon_as_it_is_certain() -> None:
+    cursor = Cursor("ab<")
+    pieces = pieces_until(cursor, "</a>")
+    assert (next(pieces), next(pieces)) == ("ab", None)
+    cursor.text, cursor.pos = "/b</", 0
+    assert (next(pieces), next(pieces)) == ("</b", None)
+    cursor.text, cursor.pos = "a>c", 0
+    assert list(pieces) == []
+    assert cursor.text[cursor.pos :] == "c"

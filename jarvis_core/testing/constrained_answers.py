@@ -102,9 +102,10 @@ def models_like(model: ModelInfo, written: str) -> Iterator[ModelInfo]:
 
     Args:
         model: What else they are.
-        written: An answer; ``<this>``, ``<|this|>`` and ``[THIS]`` are marks.
+        written: An answer; ``<this>``, ``<|this|>`` and ``[THIS]`` are marks,
+            and ``<this=name>`` is none.
     """
-    marks = tuple(dict.fromkeys(re.findall(r"<\|\"\|>|<[^<>\s\"]+>|\[[A-Z_]+\]", written)))
+    marks = tuple(dict.fromkeys(re.findall(r"<\|\"\|>|<[^<>\s\"=]+>|\[[A-Z_]+\]", written)))
     yield evolve(model, control_tokens=())
     if marks:
         ids = tuple(range(len(marks)))

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from attrs import evolve
 
-from jarvis_core import ChatFormat, ChatRequest, FormatContext, ModelInfo, ToolChoice
+from jarvis_core import (
+    ChatFormat,
+    ChatRequest,
+    FormatContext,
+    Message,
+    ModelInfo,
+    ToolCall,
+    ToolChoice,
+)
 from jarvis_core.template import TemplateFormat
 from jarvis_core.template.markers import STYLES, markers_of
 from jarvis_core.testing import ChatFormatConformance
@@ -21,6 +29,14 @@ TURNS = (
     "{% for c in m.tool_calls or [] %}%CALL%{% endfor %}</turn>{% endfor %}"
     "{% if add_generation_prompt %}<turn>assistant\n%OPEN%{% endif %}"
 )
+
+
+def arguments(each: str) -> str:
+    """A loop over the arguments of a call, text as it is and all else as JSON."""
+    each = each.replace("%VALUE%", "{{ v if v is string else v | tojson }}")
+    return "{% for k, v in c.function.arguments.items() %}" + each + "{% endfor %}"
+
+
 JSON_CALL = '{{ {"name": c.function.name, "arguments": c.function.arguments} | tojson }}'
 TEMPLATES = {
     "list in tags": TURNS.replace("%CALL%", f"<tool_calls>[{JSON_CALL}]</tool_calls>"),
@@ -46,6 +62,70 @@ TEMPLATES = {
     "bare": TURNS.replace(
         "%CALL%", JSON_CALL.replace("arguments", "parameters", 1) + "{# <|python_tag|> #}"
     ),
+    "functions": TURNS.replace(
+        "%CALL%",
+        "<tool_call>\n<function={{ c.function.name }}>\n"
+        + arguments("<parameter={{ k }}>\n%VALUE%\n</parameter>\n")
+        + "</function>\n</tool_call>",
+    ),
+    "seed": TURNS.replace(
+        "%CALL%",
+        "<seed:tool_call>\n<function={{ c.function.name }}>\n"
+        + arguments("<parameter={{ k }}>%VALUE%</parameter>\n")
+        + "</function>\n</seed:tool_call>",
+    ),
+    "keys in lines": TURNS.replace(
+        "%CALL%",
+        "<tool_call>{{ c.function.name }}\n"
+        + arguments("<arg_key>{{ k }}</arg_key>\n<arg_value>%VALUE%</arg_value>\n")
+        + "</tool_call>",
+    ),
+    "keys": TURNS.replace(
+        "%CALL%",
+        "<tool_call>{{ c.function.name }}"
+        + arguments("<arg_key>{{ k }}</arg_key><arg_value>%VALUE%</arg_value>")
+        + "</tool_call>",
+    ),
+    "invocations": TURNS.replace(
+        "%CALL%",
+        '<minimax:tool_call>\n<invoke name="{{ c.function.name }}">\n'
+        + arguments('<parameter name="{{ k }}">%VALUE%</parameter>\n')
+        + "</invoke>\n</minimax:tool_call>",
+    ),
+    "flagged functions": TURNS.replace(
+        "%CALL%",
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="{{ c.function.name }}">\n'
+        + arguments(
+            '<｜DSML｜parameter name="{{ k }}" string="{{ (v is string) | string | lower }}">'
+            "%VALUE%</｜DSML｜parameter>\n"
+        )
+        + "</｜DSML｜invoke>\n</｜DSML｜function_calls>{# <function_results> #}",
+    ),
+    "flagged tools": TURNS.replace(
+        "%CALL%",
+        '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="{{ c.function.name }}">\n'
+        + arguments(
+            '<｜DSML｜parameter name="{{ k }}" string="{{ (v is string) | string | lower }}">'
+            "%VALUE%</｜DSML｜parameter>\n"
+        )
+        + "</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
+    ),
+    "numbered": TURNS.replace(
+        "%CALL%",
+        "<|tool_calls_section_begin|><|tool_call_begin|>{{ c.id }}<|tool_call_argument_begin|>"
+        "{{ c.function.arguments | tojson }}<|tool_call_end|><|tool_calls_section_end|>",
+    ),
+    "action": TURNS.replace(
+        "%CALL%",
+        '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "{{ c.function.name }}", '
+        '"parameters": {{ c.function.arguments | tojson }}}\n]<|END_ACTION|>',
+    ),
+    "pythonic": TURNS.replace("%CALL%", "") + "{# <|tool_call_start|>[f(a=1)]<|tool_call_end|> #}",
+    "pythonic by its list": TURNS.replace("%CALL%", "").replace(
+        "{{ t | tojson }}", "<|tool_list_start|>{{ t | tojson }}"
+    ),
+    "pythonic by its words": "{% set keep_past_thinking = false %}"
+    + TURNS.replace("%CALL%", "").replace("{{ t | tojson }}", "List of tools: [{{ t | tojson }}]"),
 }
 """A template for each style, in the order of ``STYLES``."""
 
@@ -104,11 +184,96 @@ class TestBare(OfTemplate):
     model = model("bare")
 
 
+class TestFunctions(OfTemplate):
+    model = model("functions", "{# <think></think> #}")
+    raw_answers: ClassVar = [
+        "Let me see.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nRome 7641\n"
+        "</parameter>\n<parameter=days>\n38812\n</parameter>\n</function>\n</tool_call>",
+        "<function=get_weather>\n<parameter=city>\nRome 7641</parameter>\n</function>\n"
+        "</tool_call>",
+        "<think>\nHm 1234.\n</think>\n<tool_call><function=get_weather></function></tool_call>\n"
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\nOslo 5544",
+    ]
+    ends: ClassVar = ["\n</parameter>\n"]
+
+
+class TestSeed(OfTemplate):
+    model = model("seed", "{# <seed:think></seed:think> #}")
+    raw_answers: ClassVar = [
+        "<seed:tool_call>\n<function=get_weather>\n<parameter=city>Ro<b>me 7641</parameter>\n"
+        "</function>\n</seed:tool_call>"
+    ]
+    ends: ClassVar = ["</parameter>\n"]
+
+
+class TestKeysInLines(OfTemplate):
+    model = model("keys in lines")
+    raw_answers: ClassVar = [
+        "So:\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Ro\nme 7641</arg_value>\n"
+        "</tool_call>\n<tool_call>get_weather\n</tool_call>"
+    ]
+    ends: ClassVar = ["</arg_value>\n"]
+
+
+class TestKeys(OfTemplate):
+    model = model("keys")
+    raw_answers: ClassVar = [
+        "<tool_call>get_weather<arg_key>city</arg_key><arg_value>7641</arg_value></tool_call>"
+    ]
+    ends: ClassVar = ["</arg_value>"]
+
+
+class TestInvocations(OfTemplate):
+    model = model("invocations")
+    raw_answers: ClassVar = [
+        '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Rome 7641'
+        '</parameter>\n</invoke>\n<invoke name="get_weather">\n</invoke>\n</minimax:tool_call>'
+    ]
+    ends: ClassVar = ["</parameter>\n"]
+
+
+class TestFlagged(OfTemplate):
+    model = model("flagged functions")
+    raw_answers: ClassVar = [
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n'
+        '<｜DSML｜parameter name="city" string="true">7641</｜DSML｜parameter>\n'
+        '<｜DSML｜parameter name="days" string="false">5523'
+        "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>"
+    ]
+    ends: ClassVar = ["</｜DSML｜parameter>\n"]
+
+
+class TestNumbered(OfTemplate):
+    model = model("numbered")
+    raw_answers: ClassVar = [
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0"
+        '<|tool_call_argument_begin|>{"city": "Rome 7641"}<|tool_call_end|>'
+        "<|tool_calls_section_end|>"
+    ]
+
+
+class TestAction(OfTemplate):
+    model = model("action", "{# <|START_THINKING|><|END_THINKING|> #}")
+    raw_answers: ClassVar = [
+        '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "get_weather", "parameters": '
+        '{"city": "Rome 7641"}}\n]<|END_ACTION|>'
+    ]
+
+
+class TestPythonic(OfTemplate):
+    model = model("pythonic")
+    raw_answers: ClassVar = [
+        "<|tool_call_start|>[get_weather(city='Ro\\'me 7641', days=[8831, {\"a\": None}]), "
+        "get_weather()]<|tool_call_end|>Checking.",
+        "<|tool_call_start|>[get_weather(city='Ro'me 7641')]<|tool_call_end|>",
+    ]
+
+
 def test_each_style_is_known_by_its_template() -> None:
     found = [markers_of(source).calls for source in TEMPLATES.values()]
     assert found == list(STYLES)
     assert markers_of("{{ messages }}").calls is None
-    assert markers_of("<tool_call><function=f><parameter=arguments>").calls is None
+    assert markers_of("<tool_call><function=f>{arguments}").calls is None
 
 
 ANSWERS = {
@@ -120,6 +285,16 @@ ANSWERS = {
     "list in tags": 'A\n<tool_calls>[{"name": "now", "arguments": {}}]</tool_calls>',
     "separated": "A <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}"
     "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "functions": "A\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
+    "keys": "A <tool_call>now</tool_call>",
+    "invocations": 'A <minimax:tool_call>\n<invoke name="now">\n</invoke>\n</minimax:tool_call>',
+    "flagged tools": 'A\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name="now">\n</｜DSML｜invoke>\n'
+    "</｜DSML｜tool_calls>",
+    "numbered": "A <|tool_calls_section_begin|><|tool_call_begin|>functions.now:7"
+    "<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>",
+    "action": 'A <|START_ACTION|>[{"tool_call_id": "0", "tool_name": "now", "parameters": {}}]'
+    "<|END_ACTION|>",
+    "pythonic": "A <|tool_call_start|>[now()]<|tool_call_end|>",
 }
 
 
@@ -143,6 +318,31 @@ def test_without_tools_an_answer_is_text(template: TemplateFormat, name: str) ->
     for fields in ({"tools": ()}, {"tool_choice": ToolChoice(mode="none")}):
         answer = read(template, model(name), ANSWERS[name], **fields)
         assert answer.content == ANSWERS[name]
+
+
+def test_calls_of_kimi_are_numbered_through_the_conversation(template: TemplateFormat) -> None:
+    call = ToolCall(id="functions.now:0", name="now", arguments="{}")
+    said = Message(role="assistant", tool_calls=(call,))
+    result = Message(role="tool", content="noon", tool_call_id=call.id)
+    messages = (*chat("Hello").messages, said, result)
+    raw = ANSWERS["numbered"]
+    for fields in ({}, {"tool_choice": ToolChoice(mode="required")}):
+        text = raw.removeprefix("A ") if fields else raw
+        answer = read(template, model("numbered"), text, messages=messages, **fields)
+        assert [c.id for c in answer.tool_calls] == ["functions.now:1"]
+
+
+def test_calls_that_a_template_prints_nowhere_are_told_as_the_model_writes_them(
+    template: TemplateFormat,
+) -> None:
+    call = ToolCall(id="1", name="get", arguments='{"key": "it\'s", "all": true}')
+    said = Message(role="assistant", content="Wait.", tool_calls=(call,))
+    result = Message(role="tool", content="noon", tool_call_id="1")
+    request = evolve(chat("Hello", tools=TOOLS[:2]))
+    request = evolve(request, messages=(*request.messages, said, result))
+    context = FormatContext(model=model("pythonic"), now=ChatFormatConformance().context.now)
+    written = """<|tool_call_start|>[get(key="it's", all=True)]<|tool_call_end|>"""
+    assert f"Wait.\n{written}</turn>" in template.render(request, context).text
 
 
 def test_reasoning_is_told_from_the_answer(template: TemplateFormat) -> None:

@@ -1,0 +1,174 @@
+"""Calls with their arguments between tags are read as they were meant, however they come."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jarvis_core import (
+    CallParser,
+    ChatRequest,
+    Message,
+    ModelInfo,
+    RequestError,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+from jarvis_core.structs import Delta
+from jarvis_core.template.markers import markers_of
+from jarvis_core.template.styles import STYLES, CallStyle
+
+PARAMETERS = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string"},
+        "count": {"type": "integer"},
+        "note": {"type": ["string", "null"]},
+        "tags": {"type": "array"},
+        "where": {"type": "object"},
+        "sure": {"type": "boolean"},
+    },
+}
+TOOL = Tool(spec={"type": "function", "function": {"name": "save", "parameters": PARAMETERS}})
+REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="Hi"),), tools=(TOOL,))
+TAGGED = [style for style in STYLES if style.scan_for and "[" not in style.syntax.before]
+FUNCTIONS = markers_of("<tool_call><function=<parameter=").calls
+assert FUNCTIONS is not None
+
+texts = st.text(st.sampled_from("ab 3{}[]\"'\\\n<>/=é🎈")) | st.text()
+values = {
+    "text": texts,
+    "count": st.integers(),
+    "tags": st.lists(texts, max_size=3),
+    "where": st.dictionaries(texts, st.integers() | texts, max_size=3),
+    "sure": st.booleans(),
+    "other": st.integers() | st.lists(st.integers(), max_size=2),
+}
+arguments = st.fixed_dictionaries({}, optional=values)
+
+
+def read(style: CallStyle, chunks: Sequence[str], request: ChatRequest = REQUEST) -> list[Delta]:
+    parser = style.parser(request)
+    assert isinstance(parser, CallParser)
+    return [d for chunk in chunks for d in parser.feed(chunk)] + list(parser.finish())
+
+
+def calls_of(deltas: Sequence[Delta]) -> list[tuple[str, Any]]:
+    made: dict[int, list[str]] = {}
+    for delta in deltas:
+        for piece in delta.tool_calls:
+            made.setdefault(piece.index, [""])[0] += piece.name or ""
+            made[piece.index].append(piece.arguments)
+    return [(name, json.loads("".join(pieces))) for name, *pieces in made.values()]
+
+
+def content_of(deltas: Sequence[Delta]) -> str:
+    return "".join(delta.content for delta in deltas)
+
+
+@pytest.mark.parametrize("style", TAGGED, ids=lambda style: style.needs[-1])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_is_written_is_read_in_every_chunking(style: CallStyle, data: st.DataObject) -> None:
+    given_calls = data.draw(st.lists(arguments, min_size=1, max_size=3))
+    written = style.syntax.written(
+        [ToolCall(id="", name="save", arguments=json.dumps(a)) for a in given_calls]
+    )
+    ends = ("</parameter>", "</arg_value>", "</｜DSML｜parameter>")
+    if any(end in str(call) for call in given_calls for end in ends):
+        return
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=8)))
+    chunks = [written[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+    for way in ([written], list(written), chunks):
+        deltas = read(style, way)
+        assert calls_of(deltas) == [("save", call) for call in given_calls]
+        assert content_of(deltas).strip() == ""
+
+
+@pytest.mark.parametrize("style", TAGGED, ids=lambda style: style.needs[-1])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_what_is_not_a_call_comes_back_to_the_character(
+    style: CallStyle, data: st.DataObject
+) -> None:
+    call = ToolCall(id="", name="save", arguments='{"text": "some words", "count": 3}')
+    written = style.syntax.written([call])
+    at = data.draw(st.integers(len(style.syntax.marker), len(written) - 2))
+    broken = written[:at] + data.draw(st.sampled_from(["", "\0", "<", ">"])) + "\0"
+    deltas = read(style, data.draw(st.sampled_from([[broken], list(broken)])))
+    if not calls_of(deltas):
+        assert content_of(deltas) == broken
+
+
+def test_a_model_may_leave_out_line_breaks_and_the_outer_tag() -> None:
+    for raw in (
+        "<tool_call><function=save><parameter=text>a\nb</parameter></function></tool_call>",
+        "<tool_call>\n<function=save>\n<parameter=text>\na\nb\n</parameter>\n</function>\n</tool_call>",
+        "<function=save>\n<parameter=text>\na\nb\n</parameter>\n</function>\n</tool_call>",
+        "<function=save>\n<parameter=text>\na\nb\n</parameter>\n</function>",
+    ):
+        for chunks in ([raw], list(raw)):
+            deltas = read(FUNCTIONS, chunks)
+            assert calls_of(deltas) == [("save", {"text": "a\nb"})]
+            assert content_of(deltas) == ""
+
+
+def test_values_keep_the_line_breaks_that_are_theirs() -> None:
+    for value in ("", "\n", "\n\n", "a\n", "\na", " "):
+        raw = f"<function=save>\n<parameter=text>\n{value}\n</parameter>\n</function>"
+        raw = f"<tool_call>\n{raw}\n</tool_call>"
+        for chunks in ([raw], list(raw)):
+            assert calls_of(read(FUNCTIONS, chunks)) == [("save", {"text": value})]
+
+
+@pytest.mark.parametrize("style", TAGGED, ids=lambda style: style.needs[-1])
+def test_a_text_streams_while_a_grammar_makes_the_model_write_it(style: CallStyle) -> None:
+    request = evolve(REQUEST, tool_choice=ToolChoice(mode="required"))
+    call = ToolCall(id="", name="save", arguments='{"text": "one\\ntwo three", "count": 3}')
+    written = style.syntax.written([call])
+    deltas = read(style, list(written), request)
+    assert calls_of(deltas) == [("save", {"text": "one\ntwo three", "count": 3})]
+    pieces = [d.tool_calls[0].arguments for d in deltas]
+    assert len(pieces) > 10
+    parser = style.parser(request)
+    early = [d for d in parser.feed(written[: written.index("three")]) if d.tool_calls]
+    assert "".join(d.tool_calls[0].arguments for d in early) == '{"text": "one\\ntwo '
+
+
+def test_the_time_that_a_call_takes_is_linear() -> None:
+    def seconds(length: int, pieces: int) -> float:
+        body = "<parameter=text>\n" + "x" * length + "\n</parameter>\n"
+        raw = "<tool_call>\n<function=save>\n" + body * pieces + "</function>\n</tool_call>"
+        best = 9.0
+        for _ in range(3):
+            begun = time.thread_time()
+            assert len(read(FUNCTIONS, [raw])) == 1
+            best = min(best, time.thread_time() - begun)
+        return best
+
+    assert seconds(40, 4000) < 40 * seconds(40, 400) + 0.01
+
+
+def test_a_strict_tool_is_refused_where_its_schema_cannot_be_held() -> None:
+    model = ModelInfo(name="m", source="m", engine="e", context_length=9)
+    for schema, fine in (
+        ({"type": "string"}, True),
+        ({"type": "string", "enum": ["a", ""]}, True),
+        ({"type": "string", "maxLength": 3}, False),
+    ):
+        parameters = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+        function = {"name": "f", "parameters": parameters, "strict": True}
+        request = evolve(REQUEST, tools=(Tool(spec={"type": "function", "function": function}),))
+        if fine:
+            assert FUNCTIONS.syntax.forced(request, model).kind == "lark"
+        else:
+            with pytest.raises(RequestError, match="'f' cannot be held"):
+                FUNCTIONS.syntax.forced(request, model)
