@@ -28,6 +28,7 @@ from jarvis_core.errors import (
     StateConflict,
     UnsupportedParameter,
 )
+from jarvis_core.framing import FramedParser
 from jarvis_core.grammar import (
     AnswerSyntax,
     CallArguments,
@@ -153,6 +154,7 @@ __all__ = [
     "EngineType",
     "FinishReason",
     "FormatContext",
+    "FramedParser",
     "GenerationRequest",
     "Grammar",
     "InsufficientMemory",

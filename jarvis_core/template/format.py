@@ -105,7 +105,7 @@ class TemplateFormat:
         self, request: ChatRequest, context: FormatContext, prompt: Prompt
     ) -> AnswerSyntax:
         """What the markers in the template tell."""
-        return markers_of(context.model.chat_template or "").syntax(prompt)
+        return markers_of(context.model.chat_template or "").syntax(request, prompt)
 
     def media(self, model: ModelInfo) -> frozenset[str]:
         """The kinds of parts that the template asks for."""

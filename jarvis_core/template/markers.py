@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from attrs import frozen
 
+from jarvis_core.framing import FramedParser
 from jarvis_core.grammar import AnswerSyntax
 from jarvis_core.interfaces import DeltaParser
 from jarvis_core.parsing import TextParser, may_call_tools
@@ -26,6 +27,9 @@ REASONING = (
 )
 """What reasoning stands between."""
 
+FRAMES = (("<|START_RESPONSE|>", "<|END_RESPONSE|>"), ("<|START_TEXT|>", "<|END_TEXT|>"))
+"""What the text of an answer stands between."""
+
 
 @frozen(kw_only=True)
 class Markers:
@@ -34,10 +38,12 @@ class Markers:
     Attributes:
         calls: How calls are written; None where that is not known.
         reasoning: What reasoning stands between; None where the template prints none.
+        frame: What the text of an answer stands between; None where it stands alone.
     """
 
     calls: CallStyle | None = None
     reasoning: tuple[str, str] | None = None
+    frame: tuple[str, str] | None = None
 
     def opens_reasoning(self, prompt: str, request: ChatRequest) -> bool:
         """Whether the prompt of a request ends inside of reasoning that it has opened."""
@@ -53,6 +59,10 @@ class Markers:
         answer: DeltaParser = TextParser()
         if self.calls is not None and may_call_tools(request):
             answer = self.calls.parser(request)
+        if self.frame is not None:
+            opening, closing = self.frame
+            inside = self._is_framed(request, prompt)
+            answer = FramedParser(answer, opening=opening, closing=closing, inside=inside)
         if self.reasoning is None:
             return answer
         opening, closing = self.reasoning
@@ -60,13 +70,19 @@ class Markers:
             answer, opening=opening, closing=closing, inside=prompt.starts_in_reasoning
         )
 
-    def syntax(self, prompt: Prompt) -> AnswerSyntax:
+    def syntax(self, request: ChatRequest, prompt: Prompt) -> AnswerSyntax:
         """The same for constraints."""
         calls = self.calls.syntax if self.calls else None
+        text = self.frame[0] if self.frame and not self._is_framed(request, prompt) else ""
         if self.reasoning is None or prompt.text.rstrip().endswith(self.reasoning[1]):
-            return AnswerSyntax(calls=calls)
+            return AnswerSyntax(before_content=text, calls=calls)
         opening, closing = self.reasoning
-        return AnswerSyntax(opening=opening, closing=closing, calls=calls)
+        return AnswerSyntax(opening=opening, closing=closing, before_content=text, calls=calls)
+
+    def _is_framed(self, request: ChatRequest, prompt: Prompt) -> bool:
+        """Whether the prompt has begun the text of the answer."""
+        assert self.frame is not None
+        return request.continue_final_message or prompt.text.endswith(self.frame[0])
 
 
 @lru_cache(maxsize=32)  # one for each loaded model
@@ -75,4 +91,5 @@ def markers_of(template: str) -> Markers:
     return Markers(
         calls=next((style for style in STYLES if style.fits(template)), None),
         reasoning=next((marks for marks in REASONING if marks[1] in template), None),
+        frame=next((marks for marks in FRAMES if marks[1] in template), None),
     )

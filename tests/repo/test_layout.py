@@ -25,7 +25,7 @@ LAYERS = (
     {"context_length", "constraint_grammar", "log_lines", "merging", "sampling_checks"},
     {"rendering", "retelling", "json_scan", "json_schema", "scanning", "parsing", "grammar"},
     {"interfaces"},
-    {"reasoning"},
+    {"reasoning", "framing"},
     {"hookspecs"},
     {"stopping", "template"},
     {"token_text"},

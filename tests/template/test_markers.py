@@ -260,6 +260,14 @@ class TestAction(OfTemplate):
     ]
 
 
+class TestActionInAFrame(OfTemplate):
+    model = model("action", "{# <|START_THINKING|><|END_THINKING|><|START_TEXT|><|END_TEXT|> #}")
+    raw_answers: ClassVar = [
+        "<|START_THINKING|>Hm 4455.<|END_THINKING|><|START_TEXT|>Yes 1234.<|END_TEXT|>",
+        "<|START_TEXT|>No 6789.",
+    ]
+
+
 class TestPythonic(OfTemplate):
     model = model("pythonic")
     raw_answers: ClassVar = [
@@ -354,6 +362,20 @@ def test_reasoning_is_told_from_the_answer(template: TemplateFormat) -> None:
     assert (answer.reasoning, answer.content) == ("Hm.", "Yes.")
     plain = read(template, model("tags"), "<think>\nHm.\n</think>\n\nYes.")
     assert plain.content == "<think>\nHm.\n</think>\n\nYes."
+
+
+def test_the_text_of_an_answer_is_told_from_its_frame(template: TemplateFormat) -> None:
+    raw = "<|START_THINKING|>Hm.<|END_THINKING|><|START_TEXT|>Yes.<|END_TEXT|>"
+    info = model("action", "{# <|END_THINKING|><|END_TEXT|> #}")
+    answer = read(template, info, raw)
+    assert (answer.reasoning, answer.content) == ("Hm.", "Yes.")
+    opened = model("action", "<|START_TEXT|>{# <|END_TEXT|> #}")
+    assert read(template, opened, "Yes.<|END_TEXT|>").content == "Yes."
+    request: ChatRequest = chat("Hello")
+    for given, begins_with in ((info, "<|START_TEXT|>"), (opened, "")):
+        context = FormatContext(model=given, now=ChatFormatConformance().context.now)
+        prompt = template.render(request, context)
+        assert template.answer_syntax(request, context, prompt).before_content == begins_with
 
 
 def test_a_prompt_that_has_closed_its_reasoning_has_none(template: TemplateFormat) -> None:

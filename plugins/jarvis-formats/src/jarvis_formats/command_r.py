@@ -22,10 +22,9 @@ from jarvis_core import (
     ChatRequest,
     Constraint,
     Cursor,
-    Delta,
     DeltaParser,
     FormatContext,
-    MarkerSearch,
+    FramedParser,
     Message,
     ModelInfo,
     Prompt,
@@ -126,7 +125,9 @@ class CommandR:
         if may_call_tools(request):
             scan = CALLS.scan if calls_are_constrained(request) else scan_calls
             calls = CallParser(scan, markers=[ACTION[0]])
-        answer = ResponseParser(calls, inside=request.continue_final_message)
+        answer = FramedParser(
+            calls, opening=RESPONSE[0], closing=RESPONSE[1], inside=request.continue_final_message
+        )
         opening, closing = THINKING
         return ReasoningParser(
             answer, opening=opening, closing=closing, inside=prompt.starts_in_reasoning
@@ -177,69 +178,6 @@ def scan_calls(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     yield from spaces(cursor)
     yield from literal(cursor, ACTION[1])
     return read_calls(text, name="tool_name", arguments=("parameters",), ignored=("tool_call_id",))
-
-
-class ResponseParser:
-    """A ``DeltaParser`` for an answer that may stand between two markers of its own.
-
-    They count only where the answer begins. What has no such markers is left to another parser,
-    and so is what follows after them.
-    """
-
-    def __init__(self, other: DeltaParser, *, inside: bool) -> None:
-        """Parse one answer.
-
-        Args:
-            other: Parses everything but the response.
-            inside: The prompt has opened the response already.
-        """
-        self._other = other
-        self._opening, closing = RESPONSE
-        self._search = MarkerSearch([closing])
-        self._read = ""
-        self._step = self._in_response if inside else self._at_start
-        self._out: list[Delta] = []
-
-    def feed(self, text: str) -> Iterable[Delta]:
-        """Deltas that are certain now that ``text`` has come."""
-        self._out = []
-        while text:
-            text = self._step(text)
-        return self._out
-
-    def finish(self) -> Iterable[Delta]:
-        """What was held back."""
-        self._out = []
-        if self._read:
-            self._in_other(self._read)
-        if rest := self._search.finish():
-            self._out.append(Delta(content=rest))
-        return [*self._out, *self._other.finish()]
-
-    # Each step takes the text at hand and returns what is left of it for the next step.
-
-    def _at_start(self, text: str) -> str:
-        read = self._read + text
-        self._read = read if self._opening.startswith(read) and read != self._opening else ""
-        if self._read:
-            return ""
-        if read.startswith(self._opening):
-            self._step = self._in_response
-            return read[len(self._opening) :]
-        self._step = self._in_other
-        return read
-
-    def _in_response(self, text: str) -> str:
-        before, marker, after = self._search.feed(text)
-        if before:
-            self._out.append(Delta(content=before))
-        if marker is not None:
-            self._step = self._in_other
-        return after
-
-    def _in_other(self, text: str) -> str:
-        self._out.extend(self._other.feed(text))
-        return ""
 
 
 # -- turns -------------------------------------------------------------------------------------
