@@ -216,11 +216,19 @@ class CallSyntax:
         """The text that every answer with calls begins them with."""
         return self.before + str(self.call[0])
 
-    def written(self, calls: Sequence[ToolCall]) -> str:
-        """Calls as the model writes them."""
-        texts = ("".join(_written(piece, call) for piece in self.call) for call in calls)
-        between = "\n" if self.between is None else self.between
-        return self.before + between.join(texts) + self.after
+    def written(self, calls: Sequence[ToolCall], own: Callable[[str], str] = str) -> str:
+        """Calls as the model writes them.
+
+        Args:
+            calls: The calls.
+            own: What becomes of the texts of the syntax.
+        """
+        texts = (
+            "".join(own(p) if isinstance(p, str) else _written(p, call) for p in self.call)
+            for call in calls
+        )
+        between = own("\n" if self.between is None else self.between)
+        return own(self.before) + between.join(texts) + own(self.after)
 
     def forced(self, request: ChatRequest, model: ModelInfo) -> Constraint:
         """The constraint of an answer that is a call, or several where the request allows it."""
@@ -367,13 +375,11 @@ def _expression(piece: Piece, grammar: Grammar, tool: Tool) -> str:
 
 def _written(piece: Piece, call: ToolCall) -> str:
     match piece:
-        case str():
-            return piece
         case CallName():
             return call.name
         case CallArguments():
             return piece.written(call.arguments)
-        case CallPattern():
+        case _:
             return ""
 
 

@@ -6,13 +6,13 @@ Answers are read by the markers that the template holds, see ``jarvis_core.templ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import evolve
+from attrs import asdict, evolve, field, frozen
 
 from jarvis_core.errors import ConfigError, JarvisError, RequestError
-from jarvis_core.grammar import AnswerSyntax
+from jarvis_core.grammar import AnswerSyntax, CallSyntax
 from jarvis_core.interfaces import DeltaParser
 from jarvis_core.rendering import PromptBuilder, text_of, tojson
 from jarvis_core.retelling import call_by_call, text_before_calls
@@ -78,7 +78,7 @@ class TemplateFormat:
         parts = parts_of(request.messages)
         check_parts(parts, context.model)
         lost: RenderError | None = None
-        for told, shape in _tries(request, template):
+        for told, shape in _tries(request, context, template):
             try:
                 prompt = self._render(told, context, template, shape)
             except RenderError as error:
@@ -115,9 +115,8 @@ class TemplateFormat:
         """End the helper process."""
         self._helper.close()
 
-    def _render(
-        self, request: ChatRequest, context: FormatContext, template: str, shape: Shape
-    ) -> Prompt:
+    def _render(self, told: Told, context: FormatContext, template: str, shape: Shape) -> Prompt:
+        request = told.request
         given = variables(request, context, template, shape)
         before, after, cut = unused_characters((template, given), 3)
         if request.continue_final_message:
@@ -132,7 +131,8 @@ class TemplateFormat:
         marker = Marker(tokens, before, after) if tokens else None
         marked = _marked(marker, given) if marker else given
         if marker is None or not marker.marked:
-            return out.scaffold(text).build(stop=stop, starts_in_reasoning=thinks)
+            out.scaffold(told.with_tokens(text))
+            return out.build(stop=stop, starts_in_reasoning=thinks)
         again = _up_to(cut, self._helper.render(template, marked, now=now), request)
         if marker.unmark(again) != text:
             raise RequestError(
@@ -140,7 +140,7 @@ class TemplateFormat:
                 "does not let it be told from its own: leave it out",
                 param="messages",
             )
-        marker.build(again, out)
+        marker.build(told.with_tokens(again), out)
         return out.build(stop=stop, starts_in_reasoning=thinks)
 
 
@@ -169,29 +169,62 @@ def _up_to(cut: str, text: str, request: ChatRequest) -> str:
     return kept.removesuffix(last[len(last.rstrip()) :] if last.strip() else "")
 
 
-def _tries(request: ChatRequest, template: str) -> Iterator[tuple[ChatRequest, Shape]]:
+@frozen
+class Told:
+    """A conversation as it is given to a template.
+
+    Attributes:
+        request: The request, with its messages.
+        tokens: Control tokens of the model's own by the characters that stand for them in it.
+    """
+
+    request: ChatRequest
+    tokens: Mapping[str, str] = field(factory=dict)
+
+    def with_tokens(self, printed: str) -> str:
+        """What a template printed, with its tokens."""
+        for character, token in self.tokens.items():
+            printed = printed.replace(character, token)
+        return printed
+
+
+def _tries(
+    request: ChatRequest, context: FormatContext, template: str
+) -> Iterator[tuple[Told, Shape]]:
     """The conversation as it came, then told in other messages, each in every shape."""
-    yield from ((request, shape) for shape in shapes(request))
-    apart, told = text_before_calls(request), [request]
-    for other in (apart, call_by_call(apart), _calls_as_text(request, template)):
-        if other not in told:
-            told.append(other)
-            yield from ((other, shape) for shape in shapes(other))
-
-
-def _calls_as_text(request: ChatRequest, template: str) -> ChatRequest:
-    """The request with past calls as the text that the model wrote, if it is known how it does."""
+    seen = [request]
+    yield from ((Told(request), shape) for shape in shapes(request))
+    apart = text_before_calls(request)
+    for other in (apart, call_by_call(apart)):
+        if other not in seen:
+            seen.append(other)
+            yield from ((Told(other), shape) for shape in shapes(other))
     style = markers_of(template).calls
-    if style is None:
-        return request
+    if style is not None and any(message.tool_calls for message in request.messages):
+        told = _calls_as_text(request, style.syntax, context.model.control_tokens)
+        yield from ((told, shape) for shape in shapes(told.request))
+
+
+def _calls_as_text(request: ChatRequest, syntax: CallSyntax, control_tokens: Sequence[str]) -> Told:
+    """The request with past calls as the text that the model wrote, its tokens as tokens."""
+    pieces = syntax.before + syntax.after + "".join(p for p in syntax.call if isinstance(p, str))
+    own = sorted({t for t in control_tokens if t and t in pieces}, key=len, reverse=True)
+    calls = [syntax.written(message.tool_calls) for message in request.messages]
+    tokens = dict(zip(unused_characters((asdict(request), calls), len(own)), own, strict=True))
+
+    def with_characters(text: str) -> str:
+        for character, token in tokens.items():
+            text = text.replace(token, character)
+        return text
+
     messages = []
     for message in request.messages:
         if message.tool_calls:
-            calls = style.syntax.written(message.tool_calls)
-            text = "\n".join(filter(None, (text_of(message), calls)))
+            written = syntax.written(message.tool_calls, with_characters)
+            text = "\n".join(filter(None, (text_of(message), written)))
             message = evolve(message, content=text, tool_calls=())
         messages.append(message)
-    return evolve(request, messages=tuple(messages))
+    return Told(evolve(request, messages=tuple(messages)), tokens)
 
 
 def _missing(prompt: Prompt, request: ChatRequest, template: str) -> str | None:
