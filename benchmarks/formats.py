@@ -43,6 +43,7 @@ from jarvis_core.plugins import load_plugins
 from jarvis_core.template.conversation import Shape, variables
 
 ROUNDS = 7
+ROUND = 0.002  # seconds of a round at least
 ENOUGH = 0.5  # seconds of rounds
 LENGTHS = (800, 8_000, 80_000)
 PEERS_LENGTHS = LENGTHS[:2]  # what is quadratic takes minutes for the next one
@@ -94,12 +95,22 @@ class Row:
 
 
 def best(action: Callable[[], object], clock: Callable[[], float] = thread_time) -> float:
-    """Microseconds of an action: the least of some rounds, which is what nothing disturbed."""
-    seconds: list[float] = []
-    while len(seconds) < ROUNDS and sum(seconds) < ENOUGH:
+    """Microseconds of an action: the least of some rounds, which is what nothing disturbed.
+
+    What is short is done often in a round, after a first time: Python is slower then.
+    """
+
+    def spent(times: int) -> float:
         begun = clock()
-        action()
-        seconds.append(clock() - begun)
+        for _ in range(times):
+            action()
+        return (clock() - begun) / times
+
+    once = spent(1)
+    times = max(1, int(ROUND / once))
+    seconds = [once]
+    while len(seconds) < ROUNDS and sum(seconds) * times < ENOUGH:
+        seconds.append(spent(times))
     return min(seconds) * 1e6
 
 

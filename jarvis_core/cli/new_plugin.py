@@ -25,7 +25,7 @@ def command() -> None:
 def _made(kind: str, name: str, directory: Path | None) -> None:
     folder = directory or Path(f"jarvis-{name}")
     create(kind, name, folder)
-    click.echo(f"Made {folder}. Next:\n  cd {folder}\n  pip install -e . --group test\n  pytest")
+    click.echo(f"Made {folder}. Next:\n  cd {folder}\n  pip install -e '.[test]'\n  pytest")
 
 
 @command.command("format")

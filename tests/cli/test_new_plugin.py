@@ -54,12 +54,23 @@ def test_its_tests_pass_at_once(jarvis: Run, directory: Path, kind: str, own: se
     assert " passed" in tests.stdout
 
 
+@pytest.mark.parametrize("kind", ["format", "engine"])
+def test_its_own_imports_come_last(jarvis: Run, directory: Path, kind: str) -> None:
+    jarvis("new-plugin", kind, "shout", "--directory", "here")
+    for path in (directory / "here").rglob("*.py"):
+        lines = path.read_text().splitlines()
+        names = [line.split()[1].split(".")[0] for line in lines if line.startswith("from ")]
+        own = [name == "jarvis_shout" for name in names]
+        assert own == sorted(own), path
+
+
 def test_it_registers_itself_by_an_entry_point(jarvis: Run, directory: Path) -> None:
     jarvis("new-plugin", "format", "shout", "--directory", "here")
     project = tomllib.loads((directory / "here" / "pyproject.toml").read_text())["project"]
     assert project["name"] == "jarvis-shout"
     assert project["entry-points"] == {"jarvis": {"shout": "jarvis_shout"}}
     assert project["dependencies"][0].startswith("jarvis-core~=")
+    assert "jarvis-core[testing]" in project["optional-dependencies"]["test"]  # any pip knows those
 
 
 @pytest.mark.parametrize("name", ["", "Shout", "9lives", "a b", "../up", "a--b", "-a", "ü"])
