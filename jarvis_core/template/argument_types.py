@@ -79,8 +79,10 @@ def is_plain(schema: Any, *keywords: str) -> bool:
     if not isinstance(schema, Mapping):
         return False
     choices = schema.get("anyOf", ())
-    return schema.keys() <= {*_PLAIN, *_DEFINITIONS, "anyOf", *keywords} and all(
-        is_plain(choice) for choice in choices
+    return (
+        isinstance(choices, Sequence)
+        and schema.keys() <= {*_PLAIN, *_DEFINITIONS, "anyOf", *keywords}
+        and all(is_plain(choice) for choice in choices)
     )
 
 
@@ -124,7 +126,7 @@ def _types(schema: Any, root: Mapping[str, Any], depth: int) -> Iterator[str]:
     elif isinstance(kinds, str):
         yield kinds
     else:
-        yield from kinds
+        yield from kinds if isinstance(kinds, Sequence) else TYPES
     if schema.get("nullable"):
         yield "null"
 

@@ -38,6 +38,7 @@ def tool(parameters: dict[str, Any]) -> Tool:
         ({"properties": {}}, {"object"}),
         ({}, ANY),
         ({"anyOf": [{"$ref": "#/nowhere"}]}, ANY),
+        ({"type": 5}, ANY),
     ],
 )
 def test_a_schema_tells_the_types_of_a_value(schema: dict[str, Any], types: set[str]) -> None:
