@@ -248,12 +248,14 @@ def _missing(prompt: Prompt, request: ChatRequest, template: str) -> str | None:
 def _is_in(call: ToolCall, printed: str) -> bool:
     """Whether a call is there, by the words of its arguments, or its name if there are none.
 
-    Templates write arguments in many ways, but words are words in all of them.
+    Templates write arguments in many ways, but words are words in all of them; only those that
+    Python has others for (``True``, ``None``) may be written so.
     """
     if len(call.arguments) > 2 and call.arguments in printed:
         return True
     plain = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", " ", call.arguments)
-    return all(word in printed for word in re.findall(r"[A-Za-z0-9]+", plain) or [call.name])
+    words = {*re.findall(r"[A-Za-z0-9]+", plain)} - {"true", "false", "null"}
+    return all(word in printed for word in words or {call.name})
 
 
 def _texts(message: Message) -> list[str]:

@@ -349,7 +349,7 @@ def test_calls_that_a_template_prints_nowhere_are_told_as_the_model_writes_them(
     call = ToolCall(id="1", name="get", arguments='{"key": "it\'s", "all": true}')
     said = Message(role="assistant", content="Wait.", tool_calls=(call,))
     result = Message(role="tool", content="noon", tool_call_id="1")
-    request = evolve(chat("Hello", tools=TOOLS[:2]))
+    request = chat("Hello", tools=TOOLS[:1])  # none of them says true
     request = evolve(request, messages=(*request.messages, said, result))
     context = FormatContext(model=model("pythonic"), now=ChatFormatConformance().context.now)
     written = """<|tool_call_start|>[get(key="it's", all=True)]<|tool_call_end|>"""
