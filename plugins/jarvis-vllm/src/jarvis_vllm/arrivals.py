@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from typing import Any
 
 
-async def arrivals(queues: Sequence[Any]) -> AsyncGenerator[tuple[int, Any], None]:
+def arrivals(queues: Sequence[Any]) -> AsyncGenerator[tuple[int, Any], None]:
     """Which continuation, and a ``RequestOutput`` of it; ends when all have ended.
 
     Args:
         queues: vLLM's ``RequestOutputCollector`` of each continuation. What is not taken is joined
             there, so a reader that is slow costs text and no objects.
     """
-    if len(queues) == 1:
-        async for output in _outputs(queues[0]):
-            yield 0, output
-        return
-    async with aclosing(_merged(queues)) as merged:
-        async for found in merged:
-            yield found
+    return _only(queues[0]) if len(queues) == 1 else _merged(queues)
 
 
-async def _outputs(queue: Any) -> AsyncGenerator[Any, None]:
+async def _only(queue: Any) -> AsyncGenerator[tuple[int, Any], None]:
     finished = False
     while not finished:
         output = queue.get_nowait() or await queue.get()
         finished = output.finished
-        yield output
+        yield 0, output
 
 
 async def _merged(queues: Sequence[Any]) -> AsyncGenerator[tuple[int, Any], None]:
