@@ -59,7 +59,7 @@ _NOTHING_TO_INCLUDE = frozenset(
     }
 )
 _TOOL_KEYS = frozenset({"name", "description", "parameters", "strict"})
-_TOOL_CHOICES = frozenset({"function", "allowed_tools"})
+_TOOL_CHOICES = ("function", "allowed_tools")  # no set: a client may send what cannot be hashed
 
 _structure_body = structurer(ResponseBody)
 

@@ -78,6 +78,7 @@ def test_the_table_knows_what_the_body_takes_and_the_publications_name() -> None
             "tools[0].parameters.$ref",
         ),
         ({"tool_choice": {"type": "file_search"}, "tools": [TOOL]}, "tool_choice.type"),
+        ({"tool_choice": {"type": []}, "tools": [TOOL]}, "tool_choice.type"),
         ({"tool_choice": {"type": "function", "name": "g"}}, "tool_choice.name"),
         ({"tool_choice": "required"}, "tool_choice"),
         (
