@@ -47,6 +47,7 @@ class Context:
 
     def __init__(self) -> None:
         self.kv_size, self.n_batch, self.n_seqs = 4096, 256, 4
+        self.least_copy = 16
         self.unified, self.store_bytes = True, 0
         self.interrupt = threading.Event()
         self.entered = threading.Event()

@@ -88,6 +88,7 @@ class Engine:
         saves: bool = True,
         unified: bool = True,
         store_bytes: int = 0,
+        least_copy: int = 16,
     ) -> None:
         self.memory = Memory(kv_size, partial=partial, saves=saves, unified=unified)
         self.n_batch = n_batch
@@ -100,6 +101,7 @@ class Engine:
             partial_reuse=partial,
             unified=unified,
             store_bytes=store_bytes,
+            least_copy=least_copy,
         )
         self.most: dict[Sequence, int] = {}
         self.arrivals = 0
@@ -541,6 +543,28 @@ def test_conversations_that_left_the_slots_are_resumed_from_the_store() -> None:
     for sequence in nexts:
         prompt = sequence.tokens[: sequence.prompt_length].tolist()
         assert sequence.tokens.tolist() == expected(prompt, 4)
+
+
+def test_a_slot_that_must_be_stored_first_is_taken_last() -> None:
+    engine = Engine(sequences=3, unified=False, store_bytes=100_000, least_copy=8)
+    first = engine.add(range(100))
+    engine.run()
+    # Its first tokens are copied into an empty slot: nothing is saved, nothing lost.
+    second = engine.add([*range(8), *range(200, 260)])
+    engine.run()
+    third = engine.add([*range(8), *range(300, 360)])
+    engine.run()
+    assert (second.cached, third.cached) == (8, 8)
+    assert engine.memory.saved == 0
+    # What goes on keeps its slot.
+    again = engine.add([*first.tokens.tolist(), 7])
+    engine.run()
+    assert again.cached == first.length - 1
+    assert engine.memory.saved == 0
+    # Of slots that all must be stored, that with the prefix is taken.
+    engine.add([*range(8), *range(400, 460)])
+    engine.run()
+    assert engine.memory.saved == 1
 
 
 def test_what_was_stored_while_nothing_ran_is_not_saved_again_when_its_slot_is_taken() -> None:

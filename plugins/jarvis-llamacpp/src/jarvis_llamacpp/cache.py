@@ -15,7 +15,10 @@ from jarvis_llamacpp.store import StateStore, Stored
 S = TypeVar("S", bound=Sequence)
 
 LEAST_REUSE = 16
-"""Tokens; a shorter prefix of another sequence is computed again."""
+"""Tokens; a shorter prefix of another sequence is computed again, and is not stored."""
+
+LEAST_COPY = 4
+"""The same where a prefix is copied by the CPU that would have to compute it."""
 
 COPIED = 64
 """Tokens that are copied in less time than one is computed: on a CPU it was 150 and more."""
@@ -114,6 +117,7 @@ class PrefixCache(Generic[S]):
         *,
         sequences: int,
         partial_reuse: bool,
+        least_copy: int = LEAST_REUSE,
     ) -> None:
         """Begin with empty slots.
 
@@ -123,6 +127,7 @@ class PrefixCache(Generic[S]):
             store: Where sequences go that leave the KV cache.
             sequences: How many slots there are.
             partial_reuse: Whether a part of a computed sequence can be reused.
+            least_copy: Tokens; a shorter prefix is not copied.
         """
         self.ledger = ledger
         self.slots: list[Slot[S]] = [Slot(i) for i in range(sequences)]
@@ -131,6 +136,7 @@ class PrefixCache(Generic[S]):
         self.hits = 0
         self._memory = memory
         self._partial_reuse = partial_reuse
+        self._least_copy = least_copy
         self._token_bytes = 0.0  # of a state, as the last one had it; 0 until there was one
         self._clock = 0
 
@@ -147,7 +153,7 @@ class PrefixCache(Generic[S]):
                 best = Match(slot, None, common, self._whole_strides(sequence, common), shares)
         known = sequence.tokens[: sequence.length - 1]
         stored, common = self.store.find(known, sequence.salt, whole=not self._partial_reuse)
-        if stored is not None and common >= best.common + _worth(len(stored.tokens)):
+        if stored is not None and common >= best.common + self._worth(len(stored.tokens)):
             best = Match(None, stored, common, self._whole_strides(sequence, common))
         return best
 
@@ -190,10 +196,14 @@ class PrefixCache(Generic[S]):
     def _least(self, match: Match[S]) -> int:
         """Tokens that bringing a prefix from elsewhere must save."""
         if match.stored is not None:
-            return _worth(len(match.stored.tokens))
+            return self._worth(len(match.stored.tokens))
         if match.slot is None or self.ledger.unified:
             return LEAST_REUSE
-        return _worth(self.ledger.length(match.slot.seq))  # the whole sequence is copied
+        return self._worth(self.ledger.length(match.slot.seq))  # the whole sequence is copied
+
+    def _worth(self, copied: int) -> int:
+        """Tokens that must be saved by copying so many."""
+        return max(self._least_copy, copied // COPIED)
 
     def _bring(self, slot: Slot[S], match: Match[S]) -> int:
         """Put a prefix from elsewhere into an empty slot; returns its tokens."""
@@ -329,7 +339,11 @@ class PrefixCache(Generic[S]):
         self.store.clear()
 
     def _choose(self, match: Match[S]) -> Slot[S]:
-        """An idle slot: the matching one if most of it is reused, else the oldest."""
+        """An idle slot: the matching one if most of it is reused, else the oldest.
+
+        Where each has cells of its own, one that must be stored first comes last: a request would
+        wait for that. Its prefix can be copied.
+        """
         source = match.slot
         if source is not None and source.owner is None and self.ledger.unified:
             mostly = match.common * 2 >= self.ledger.length(source.seq)
@@ -340,7 +354,14 @@ class PrefixCache(Generic[S]):
         idle = [s for s in self.slots if s.owner is None]
         if self.ledger.unified:
             return min(idle, key=self._age)
-        return min(idle, key=lambda s: (-self._neighbours(s), s is not source, *self._age(s)))
+        return min(idle, key=lambda s: (-self._neighbours(s), *self._cost(s, match), *self._age(s)))
+
+    def _cost(self, slot: Slot[S], match: Match[S]) -> tuple[bool, bool]:
+        """Whether a slot must be stored before it is taken, and whether it is not the match's."""
+        held = self.ledger.length(slot.seq)
+        lost = slot is not match.slot or 2 * match.reused < held
+        worth = held >= LEAST_REUSE and self.store.limit > 0
+        return lost and worth and not slot.stored, slot is not match.slot
 
     def _age(self, slot: Slot[S]) -> tuple[bool, int]:
         return self.ledger.length(slot.seq) > 0, slot.used
@@ -386,8 +407,3 @@ class PrefixCache(Generic[S]):
             self._memory.remove(slot.seq, 0)
         self.ledger.truncate(slot.seq, length if kept else 0)
         return kept
-
-
-def _worth(copied: int) -> int:
-    """Tokens that must be saved by copying so many."""
-    return max(LEAST_REUSE, copied // COPIED)

@@ -18,6 +18,7 @@ from llama_cpp import llama_cpp as lib
 
 from jarvis_core import ConfigError, InsufficientMemory, SettingError
 from jarvis_llamacpp.batch import Batch
+from jarvis_llamacpp.cache import LEAST_COPY, LEAST_REUSE
 from jarvis_llamacpp.governor import ThreadGovernor
 from jarvis_llamacpp.interrupt import Interrupt
 from jarvis_llamacpp.log import LOG
@@ -54,6 +55,7 @@ class LlamaContext:
         interrupt: Stops a step early; the only part that any thread may use.
         unified: Whether all sequences share the cells of the KV cache.
         store_bytes: Bytes at most of sequences that left the KV cache.
+        least_copy: Tokens; reading a shorter prefix again costs less than copying it.
         no_logits: Logits of no row, float32, shape ``(0, vocabulary)``.
     """
 
@@ -86,6 +88,7 @@ class LlamaContext:
         self.n_rows = int(params.n_outputs_max)
         self.unified = plan.unified
         self.store_bytes = plan.store_bytes
+        self.least_copy = LEAST_REUSE if offloads(settings) else LEAST_COPY
         self._struct: Any = lib.llama_batch()
         self._bound: Batch | None = None
         self._address = 0

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from math import isfinite
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Literal
 
 from jarvis_core import EngineDied, EngineError, EngineOutput, EngineStats, JarvisError
+from jarvis_llamacpp.cache import PrefixCache
 from jarvis_llamacpp.context import LlamaContext, Logits
 from jarvis_llamacpp.filters import Row
 from jarvis_llamacpp.job import Continuation, Job
@@ -27,6 +28,10 @@ _log = logging.getLogger(__name__)
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which the event loop's thread gives way: five milliseconds, Python's default, are a
 step of a small model, and a crowd of new requests keeps that thread busy for longer."""
+
+_REST = 0.05
+"""Seconds without a command after which nobody is expected: who asks one thing after the other has
+asked again by then."""
 
 _MOST_FAILURES = 3
 """Failed steps in a row after which the engine gives up."""
@@ -186,6 +191,7 @@ class Runner:
             partial_reuse=self._partial_reuse,
             unified=context.unified,
             store_bytes=context.store_bytes,
+            least_copy=context.least_copy,
         )
         self._stepper = Stepper(context, self._scheduler, self._newcomers)
         return self._stepper
@@ -197,9 +203,7 @@ class Runner:
             # Before commands are taken: who sets it later means a step that is still to come.
             stepper.context.interrupt.clear()
             while not self._commands.empty() or not (scheduler.running or scheduler.waiting):
-                while self._commands.empty() and scheduler.cache.store_ahead():
-                    pass
-                command = self._commands.get()
+                command = self._next_command(scheduler.cache)
                 if command is None:
                     return "the engine was closed"
                 command()
@@ -217,6 +221,15 @@ class Runner:
                     return f"the engine failed {self._failures} times in a row"
                 self._recover(stepper, error)
             self._outbox.send_due()
+
+    def _next_command(self, cache: PrefixCache[Continuation]) -> Callable[[], None] | None:
+        """Wait for a command; when none has come for a while, use the time to store ahead."""
+        try:
+            return self._commands.get(timeout=_REST)
+        except Empty:
+            while self._commands.empty() and cache.store_ahead():
+                pass
+            return self._commands.get()
 
     def _recover(self, stepper: Stepper, error: Exception) -> None:
         reason = error.message if isinstance(error, JarvisError) else "a step could not be computed"

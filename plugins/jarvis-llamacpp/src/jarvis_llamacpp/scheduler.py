@@ -17,7 +17,7 @@ from typing import Generic
 
 from attrs import frozen
 
-from jarvis_llamacpp.cache import Match, PrefixCache, S, SequenceMemory
+from jarvis_llamacpp.cache import LEAST_REUSE, Match, PrefixCache, S, SequenceMemory
 from jarvis_llamacpp.ledger import KvLedger
 from jarvis_llamacpp.sequence import Sequence, common_prefix
 from jarvis_llamacpp.store import StateStore
@@ -101,6 +101,7 @@ class Scheduler(Generic[S]):
         partial_reuse: bool = True,
         unified: bool = True,
         store_bytes: int = 0,
+        least_copy: int = LEAST_REUSE,
     ) -> None:
         """Begin with nothing.
 
@@ -113,11 +114,17 @@ class Scheduler(Generic[S]):
             partial_reuse: Whether a part of a computed sequence can be reused.
             unified: Whether all sequences share the cells of the KV cache.
             store_bytes: Bytes at most of sequences that left the KV cache.
+            least_copy: Tokens; a shorter prefix is not copied.
         """
         ledger = KvLedger(sequences, kv_size, context_length, unified=unified)
         store = StateStore(store_bytes)
         self.cache: PrefixCache[S] = PrefixCache(
-            memory, ledger, store, sequences=sequences, partial_reuse=partial_reuse
+            memory,
+            ledger,
+            store,
+            sequences=sequences,
+            partial_reuse=partial_reuse,
+            least_copy=least_copy,
         )
         self.waiting: list[S] = []
         self.running: list[S] = []
