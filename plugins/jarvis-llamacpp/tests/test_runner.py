@@ -456,6 +456,28 @@ async def test_aborting_twice_or_after_the_end_does_nothing(runner: Runner) -> N
     assert await run(runner, job("k")) == ["lmn"]
 
 
+async def test_conversations_are_stored_once_nobody_is_expected(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def store_ahead(cache: object) -> bool:
+        loop.call_soon_threadsafe(stored.set)
+        return False
+
+    monkeypatch.setattr("jarvis_llamacpp.runner._REST", 600.0)
+    await run(runner, job("a"))
+    monkeypatch.setattr("jarvis_llamacpp.cache.PrefixCache.store_ahead", store_ahead)
+    await run(runner, job("k"))
+    await run(runner, job("u"))
+    assert not stored.is_set(), "who asks one thing after the other waits for nothing"
+
+    monkeypatch.setattr("jarvis_llamacpp.runner._REST", 0.01)
+    await run(runner, job("a"))
+    await asyncio.wait_for(stored.wait(), 10)
+
+
 async def test_prefixes_are_forgotten_between_two_steps(runner: Runner, context: Context) -> None:
     prompt = "abcdefghijklmnopqrstuvwxyz"
     first, again, after = job(prompt), job(prompt), job(prompt)
