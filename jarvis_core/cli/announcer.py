@@ -14,7 +14,7 @@ from jarvis_core.models.events import ModelEvent
 from jarvis_core.settings import ModelConfig, Settings
 from jarvis_core.settings.server import needs_key
 
-QUESTION = "What is the capital of France?"
+QUESTION = "How do plants make food?"
 _DOWNLOAD_INTERVAL = 2.0
 """Seconds between two lines about one download."""
 

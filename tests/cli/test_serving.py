@@ -84,7 +84,7 @@ def test_the_printed_line_answers_and_ctrl_c_ends_without_a_word(serve):
     response = httpx.post(url, content=body, headers=form, timeout=30)
     assert response.status_code == 200
     assert json.loads(body)["model"] == "parrot"
-    assert "capital of France" in response.json()["choices"][0]["message"]["content"]
+    assert "plants make food" in response.json()["choices"][0]["message"]["content"]
 
     assert serving.interrupt() in (0, 130)
     assert "loading parrot with fake (org/parrot) ..." in serving.lines
