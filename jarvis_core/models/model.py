@@ -67,6 +67,7 @@ class Model:
         self._host: Host | None = None
         self._resting: Host | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._restarts = Restarts(settings.restart_backoff)
         self._change = Change()
         self._changed = asyncio.Event()
         self._progress: tuple[int, int] | None = None
@@ -110,14 +111,20 @@ class Model:
     # -- life ------------------------------------------------------------------------------
 
     def begin_load(self) -> None:
-        """Make it ready in the background, by loading or waking; nothing happens if it is."""
+        """Make it ready in the background, by loading or waking; nothing happens if it is.
+
+        Where a host that keeps dying is replaced after a pause, it is replaced now.
+        """
         self.wanted = True
         if self.state is ModelState.ASLEEP and self._host is not None:
             self._enter(ModelState.WAKING)
             self._change.begin(self._wake(self._host))
         elif self._supervisor is None or self._supervisor.done():
             self._enter(ModelState.LOADING)
+            self._restarts = Restarts(self._settings.restart_backoff)
             self._supervisor = asyncio.create_task(self._supervise())
+        else:
+            self._restarts.hasten()
 
     def begin_wake(self) -> None:
         """Wake it in the background; nothing happens if it is awake.
@@ -247,7 +254,7 @@ class Model:
 
     async def _supervise(self) -> None:
         """Keep a host alive until it cannot be loaded, or until this task is cancelled."""
-        restarts = Restarts(self._settings.restart_backoff)
+        restarts = self._restarts
         while True:
             try:
                 restarts.died(await self._live_once())
@@ -269,11 +276,11 @@ class Model:
                 _log.exception("model cannot be loaded", model=self.config.name)
                 self._fail(ConfigError("internal error while loading; the log has the traceback"))
                 return
-            await self._pause(restarts)
+            await self._pause()
 
-    async def _pause(self, restarts: Restarts) -> None:
+    async def _pause(self) -> None:
         """Wait until the next host is to be started, and say so meanwhile."""
-        seconds, times = restarts.pause, restarts.in_a_row
+        seconds, times = self._restarts.pause, self._restarts.in_a_row
         if times > 1 and self.error is not None:
             self.error = self.error.with_message(
                 f"{self.error.message}; that was {times} times in a row, and it is started again "
@@ -285,8 +292,7 @@ class Model:
                 times=times,
                 pause=seconds,
             )
-        if seconds:
-            await asyncio.sleep(seconds)
+        await self._restarts.wait()
 
     async def _live_once(self) -> float:
         """Start a host and wait for its end; seconds between ready and end.
@@ -417,15 +423,19 @@ class Model:
         """
         if self.state in (ModelState.COLD, ModelState.ASLEEP):
             self.begin_load()
-        name = self.config.name
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.load_wait):
-                while self.state in BECOMING_READY or self._just_lost:
-                    await self._changed.wait()
+        name, restarts = self.config.name, self._restarts
+        if restarts.left <= self._settings.load_wait:  # else it cannot be ready by then
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.load_wait):
+                    while self.state in BECOMING_READY or self._just_lost:
+                        await self._changed.wait()
         if self.state is ModelState.FAILED and self.error is not None:
             raise self.error.with_message(f"model {name!r} failed to load: {self.error.message}")
         if self.state is not ModelState.READY:
-            raise ModelUnavailable(f"model {name!r} is {self.state.words}", retry_after=5.0)
+            why = "" if self.error is None else f": {self.error.message}"
+            raise ModelUnavailable(
+                f"model {name!r} is {self.state.words}{why}", retry_after=max(5.0, restarts.left)
+            )
         if not self.healthy:
             raise ModelUnavailable(f"model {name!r} does not answer", retry_after=5.0)
 

@@ -234,6 +234,24 @@ async def test_host_that_keeps_dying_once_it_is_ready_is_tried_with_growing_paus
     assert await say(catalogue, "at last") == "at last"
 
 
+async def test_a_long_pause_is_told_at_once_and_cut_short_by_load(make: Make) -> None:
+    catalogue = make(fake(), settings=evolve(SETTINGS, restart_backoff=300.0))
+    await catalogue.start()
+    await catalogue.settled()
+    os.kill(pid(catalogue), signal.SIGKILL)
+    await until(lambda: catalogue.status("m").error is not None)
+
+    began = time.monotonic()
+    with pytest.raises(ModelUnavailable, match="is loading: .*ended by SIGKILL") as caught:
+        await say(catalogue, "patience")
+    assert time.monotonic() - began < SETTINGS.load_wait / 2
+    assert caught.value.retry_after is not None
+    assert 200 < caught.value.retry_after <= 300
+
+    assert (await catalogue.load("m")).state is ModelState.READY
+    assert await say(catalogue, "at last") == "at last"
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [("missing", ModelSourceError), ("memory", InsufficientMemory), ("bug", ConfigError)],
