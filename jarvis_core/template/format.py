@@ -229,7 +229,8 @@ def _calls_as_text(request: ChatRequest, syntax: CallSyntax, control_tokens: Seq
 
 def _missing(prompt: Prompt, request: ChatRequest, template: str) -> str | None:
     """What a template left out of what many know no place for; None if it is all there."""
-    closing = (markers_of(template).reasoning or ("", "</think>"))[1]
+    reasoning = markers_of(template).reasoning
+    closing = reasoning.closing if reasoning else "</think>"
     printed = prompt.text
     for message in request.messages:
         if message.role != "developer" and not message.tool_calls:

@@ -6,7 +6,9 @@ Each reads what follows after a marker, see ``jarvis_core.scanning``.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from jarvis_core.json_scan import json_items, json_members
 from jarvis_core.parsing import Call, read_call, read_calls
 from jarvis_core.scanning import Cursor, Mismatch, Scan, json_text, literal, peek, run_of, spaces
 
@@ -15,13 +17,24 @@ _CALL_ID = re.compile(r"[A-Za-z0-9_.:-]*")
 _KEYS = ("arguments", "parameters")
 
 
-def tagged(cursor: Cursor, marker: str) -> Scan[list[Call]]:
-    """A JSON object between tags."""
-    yield from spaces(cursor)
-    text = yield from json_text(cursor, opening="{")
-    yield from spaces(cursor)
-    yield from literal(cursor, "</tool_call>")
-    return [read_call(text, arguments=_KEYS)]
+def marked(closing: str, cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """Objects or an array of calls, up to a closing mark; without one, up to their own end."""
+    calls: list[Call] = []
+    while True:
+        yield from spaces(cursor)
+        text = yield from json_text(cursor)
+        each = read_calls if text.startswith("[") else _one_call
+        calls += each(text, arguments=_KEYS)
+        if not closing:
+            return calls
+        yield from spaces(cursor)
+        if (yield from peek(cursor)) != "{":
+            yield from literal(cursor, closing)
+            return calls
+
+
+def _one_call(text: str, *, arguments: Sequence[str]) -> list[Call]:
+    return [read_call(text, arguments=arguments)]
 
 
 def bare(cursor: Cursor, marker: str) -> Scan[list[Call]]:
@@ -32,26 +45,44 @@ def bare(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     return [read_call(text, arguments=_KEYS)]
 
 
-def listed(cursor: Cursor, marker: str) -> Scan[list[Call]]:
-    """A JSON array of calls."""
+def by_name(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """An array of calls, each an object with the name as its key; as Apertus writes them."""
     yield from spaces(cursor)
     text = yield from json_text(cursor, opening="[")
-    return read_calls(text, arguments=_KEYS)
-
-
-def listed_in_tags(closing: str, cursor: Cursor, marker: str) -> Scan[list[Call]]:
-    """A JSON array of calls, and a closing tag."""
-    calls = yield from listed(cursor, marker)
     yield from spaces(cursor)
-    yield from literal(cursor, closing)
-    return calls
+    yield from literal(cursor, "<|tools_suffix|>")
+    try:
+        calls = [json_members(item) for item in json_items(text)]
+    except ValueError:
+        raise Mismatch from None
+    if not calls or any(len(members) != 1 for members in calls):
+        raise Mismatch
+    return [_named(*members.popitem()) for members in calls]
+
+
+def _named(name: str, arguments: str) -> Call:
+    if not (name and _NAME.fullmatch(name) and arguments.startswith("{")):
+        raise Mismatch
+    return Call(name=name, arguments=arguments)
+
+
+def functions(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """A call in a tag that holds its name, as functionary 3.1 writes it."""
+    if not (name := (yield from run_of(cursor, _NAME))):
+        raise Mismatch
+    yield from literal(cursor, ">")
+    yield from spaces(cursor)
+    arguments = yield from json_text(cursor, opening="{")
+    yield from spaces(cursor)
+    yield from literal(cursor, "</function>")
+    return [Call(name=name, arguments=arguments)]
 
 
 def named(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     """A name, and arguments after a mark of their own; or the array of older models."""
     yield from spaces(cursor)
     if (yield from peek(cursor)) == "[":
-        return (yield from listed(cursor, marker))
+        return (yield from marked("", cursor, marker))
     name = yield from run_of(cursor, _NAME)
     if not name:
         raise Mismatch
@@ -121,6 +152,27 @@ def numbered(cursor: Cursor, marker: str) -> Scan[list[Call]]:
         yield from spaces(cursor)
         yield from literal(cursor, "<|tool_call_end|>")
         calls.append(Call(name=name, arguments=arguments))
+
+
+def identified(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """Calls with an identifier, a name and arguments each, as Solar writes them."""
+    calls: list[Call] = []
+    end = "<|calls|>"
+    while True:
+        yield from spaces(cursor)
+        begun = yield from literal(cursor, "<|tool_call:begin|>", *([end] if calls else []))
+        if begun == end:
+            return calls
+        call_id = yield from run_of(cursor, _CALL_ID)
+        yield from literal(cursor, "<|tool_call:name|>")
+        if not (name := (yield from run_of(cursor, _NAME))):
+            raise Mismatch
+        yield from literal(cursor, "<|tool_call:args|>")
+        yield from spaces(cursor)
+        arguments = yield from json_text(cursor, opening="{")
+        yield from spaces(cursor)
+        yield from literal(cursor, "<|tool_call:end|>")
+        calls.append(Call(name=name, arguments=arguments, id=call_id or None))
 
 
 def action(cursor: Cursor, marker: str) -> Scan[list[Call]]:

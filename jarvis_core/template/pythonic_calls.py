@@ -55,25 +55,27 @@ _MAX_DEPTH = 64
 
 @frozen(kw_only=True)
 class PythonicCalls:
-    """A list of such calls, and what stands around it.
+    """Such calls, and what stands around them.
 
     Attributes:
-        before: What stands before the list.
-        after: What stands behind it.
+        before: What stands before them.
+        after: What stands behind them.
+        in_lines: Whether each has a line of its own; else they are a list.
     """
 
     before: str = ""
     after: str = ""
+    in_lines: bool = False
 
     @property
     def syntax(self) -> CallSyntax:
         """The same for grammars, and for calls of past turns."""
         arguments = CallArguments(write=_expression, text=_printed)
         return CallSyntax(
-            before=f"{self.before}[",
+            before=f"{self.before}\n" if self.in_lines else f"{self.before}[",
             call=("", CallName(), "(", arguments, ")"),
-            between=", ",
-            after=f"]{self.after}",
+            between="\n" if self.in_lines else ", ",
+            after=f"\n{self.after}" if self.in_lines else f"]{self.after}",
             marker=self.before,
         )
 
@@ -83,12 +85,17 @@ class PythonicCalls:
 
         def scan(cursor: Cursor, marker: str) -> Scan[Sequence[Call]]:
             yield from spaces(cursor)
-            yield from literal(cursor, "[")
+            if not self.in_lines:
+                yield from literal(cursor, "[")
             calls: list[Call] = []
             while True:
                 yield from spaces(cursor)
                 calls.append((yield from _Reading(len(calls), streams=streams).call(cursor)))
-                if (yield from _separator(cursor, "]")) == "]":
+                if self.in_lines:
+                    yield from spaces(cursor)
+                    if (yield from peek(cursor)) == self.after[0]:
+                        break
+                elif (yield from _separator(cursor, "]")) == "]":
                     break
             if self.after and marker:
                 yield from spaces(cursor)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from attrs import evolve
+from call_templates import TEMPLATES
 
 from jarvis_core import (
     ChatFormat,
@@ -25,112 +26,6 @@ from jarvis_core.template.markers import STYLES, markers_of
 from jarvis_core.testing import ChatFormatConformance
 from jarvis_core.testing.constrained_answers import TOOLS, Asked, read_answer
 from jarvis_core.testing.format_samples import chat
-
-TURNS = (
-    "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}"
-    "{% for m in messages %}<turn>{{ m.role }}\n{{ m.content or '' }}"
-    "{% for c in m.tool_calls or [] %}%CALL%{% endfor %}</turn>{% endfor %}"
-    "{% if add_generation_prompt %}<turn>assistant\n%OPEN%{% endif %}"
-)
-
-
-def arguments(each: str) -> str:
-    """A loop over the arguments of a call, text as it is and all else as JSON."""
-    each = each.replace("%VALUE%", "{{ v if v is string else v | tojson }}")
-    return "{% for k, v in c.function.arguments.items() %}" + each + "{% endfor %}"
-
-
-JSON_CALL = '{{ {"name": c.function.name, "arguments": c.function.arguments} | tojson }}'
-TEMPLATES = {
-    "list in tags": TURNS.replace("%CALL%", f"<tool_calls>[{JSON_CALL}]</tool_calls>"),
-    "list in capitals": TURNS.replace("%CALL%", f"<TOOLCALL>[{JSON_CALL}]</TOOLCALL>"),
-    "tags": TURNS.replace("%CALL%", f"<tool_call>\n{JSON_CALL}\n</tool_call>"),
-    "named": TURNS.replace(
-        "%CALL%", "[TOOL_CALLS]{{ c.function.name }}[ARGS]{{ c.function.arguments | tojson }}"
-    ),
-    "array": TURNS.replace("%CALL%", f"[TOOL_CALLS][{JSON_CALL}]"),
-    "separated": TURNS.replace(
-        "%CALL%",
-        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{{ c.function.name }}<｜tool▁sep｜>"
-        "{{ c.function.arguments | tojson }}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
-    ),
-    "fenced": TURNS.replace(
-        "%CALL%",
-        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ c.function.name }}"
-        "\n```json\n{{ c.function.arguments | tojson }}\n```<｜tool▁call▁end｜>"
-        "<｜tool▁calls▁end｜>",
-    ),
-    "listed in tags": TURNS.replace("%CALL%", f"<|tool_call|>[{JSON_CALL}]<|/tool_call|>"),
-    "listed": TURNS.replace("%CALL%", f"<|tool_call|>[{JSON_CALL}]"),
-    "bare": TURNS.replace(
-        "%CALL%", JSON_CALL.replace("arguments", "parameters", 1) + "{# <|python_tag|> #}"
-    ),
-    "functions": TURNS.replace(
-        "%CALL%",
-        "<tool_call>\n<function={{ c.function.name }}>\n"
-        + arguments("<parameter={{ k }}>\n%VALUE%\n</parameter>\n")
-        + "</function>\n</tool_call>",
-    ),
-    "seed": TURNS.replace(
-        "%CALL%",
-        "<seed:tool_call>\n<function={{ c.function.name }}>\n"
-        + arguments("<parameter={{ k }}>%VALUE%</parameter>\n")
-        + "</function>\n</seed:tool_call>",
-    ),
-    "keys in lines": TURNS.replace(
-        "%CALL%",
-        "<tool_call>{{ c.function.name }}\n"
-        + arguments("<arg_key>{{ k }}</arg_key>\n<arg_value>%VALUE%</arg_value>\n")
-        + "</tool_call>",
-    ),
-    "keys": TURNS.replace(
-        "%CALL%",
-        "<tool_call>{{ c.function.name }}"
-        + arguments("<arg_key>{{ k }}</arg_key><arg_value>%VALUE%</arg_value>")
-        + "</tool_call>",
-    ),
-    "invocations": TURNS.replace(
-        "%CALL%",
-        '<minimax:tool_call>\n<invoke name="{{ c.function.name }}">\n'
-        + arguments('<parameter name="{{ k }}">%VALUE%</parameter>\n')
-        + "</invoke>\n</minimax:tool_call>",
-    ),
-    "flagged functions": TURNS.replace(
-        "%CALL%",
-        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="{{ c.function.name }}">\n'
-        + arguments(
-            '<｜DSML｜parameter name="{{ k }}" string="{{ (v is string) | string | lower }}">'
-            "%VALUE%</｜DSML｜parameter>\n"
-        )
-        + "</｜DSML｜invoke>\n</｜DSML｜function_calls>{# <function_results> #}",
-    ),
-    "flagged tools": TURNS.replace(
-        "%CALL%",
-        '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="{{ c.function.name }}">\n'
-        + arguments(
-            '<｜DSML｜parameter name="{{ k }}" string="{{ (v is string) | string | lower }}">'
-            "%VALUE%</｜DSML｜parameter>\n"
-        )
-        + "</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
-    ),
-    "numbered": TURNS.replace(
-        "%CALL%",
-        "<|tool_calls_section_begin|><|tool_call_begin|>{{ c.id }}<|tool_call_argument_begin|>"
-        "{{ c.function.arguments | tojson }}<|tool_call_end|><|tool_calls_section_end|>",
-    ),
-    "action": TURNS.replace(
-        "%CALL%",
-        '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "{{ c.function.name }}", '
-        '"parameters": {{ c.function.arguments | tojson }}}\n]<|END_ACTION|>',
-    ),
-    "pythonic": TURNS.replace("%CALL%", "") + "{# <|tool_call_start|>[f(a=1)]<|tool_call_end|> #}",
-    "pythonic by its list": TURNS.replace("%CALL%", "").replace(
-        "{{ t | tojson }}", "<|tool_list_start|>{{ t | tojson }}"
-    ),
-    "pythonic by its words": "{% set keep_past_thinking = false %}"
-    + TURNS.replace("%CALL%", "").replace("{{ t | tojson }}", "List of tools: [{{ t | tojson }}]"),
-}
-"""A template for each style, in the order of ``STYLES``."""
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +166,87 @@ class TestActionInAFrame(OfTemplate):
     ]
 
 
+class TestObjectsInTags(OfTemplate):
+    model = model("objects in tags")
+
+
+class TestKeysOfObjects(OfTemplate):
+    model = model("keys of objects")
+
+
+class TestLongcat(OfTemplate):
+    model = model("longcat")
+
+
+class TestPlugin(OfTemplate):
+    model = model("plugin")
+
+
+class TestEachInTags(OfTemplate):
+    model = model("each in tags")
+
+
+class TestFunctools(OfTemplate):
+    model = model("functools")
+
+
+class TestOneBehindAToken(OfTemplate):
+    model = model("one behind a token")
+
+
+class TestOneInATurn(OfTemplate):
+    model = model("one in a turn")
+
+
+class TestBareByItsWords(OfTemplate):
+    model = model("bare by its words")
+
+
+class TestBareList(OfTemplate):
+    model = model("bare list")
+
+
+class TestFunctionTags(OfTemplate):
+    model = model("function tags")
+
+
+class TestIdentified(OfTemplate):
+    model = model("identified", "{# <|begin|>assistant<|think|><|begin|>assistant<|content|> #}")
+    raw_answers: ClassVar = [
+        "<|think|>Hm 4455.<|end|><|begin|>assistant<|content|>Yes 1234.<|end|>",
+        "<|think|>Hm 4455.<|end|><|begin|>assistant<|tool_calls|><|tool_call:begin|>a1b2c3d4e5"
+        '<|tool_call:name|>get_weather<|tool_call:args|>{"city": "Rome 7641"}<|tool_call:end|>'
+        "<|calls|>",
+    ]
+
+
+class TestSections(OfTemplate):
+    model = model("sections", "<think:opensource>{# '<think{}>' #}")
+    raw_answers: ClassVar = [
+        "Hm 1234.</think:opensource><tool_calls:opensource>\n<tool_call:opensource>get_weather"
+        "<tool_sep:opensource>\n<arg_key:opensource>city</arg_key:opensource>\n"
+        "<arg_value:opensource>Rome 7641</arg_value:opensource>\n</tool_call:opensource>\n"
+        "</tool_calls:opensource>"
+    ]
+    ends: ClassVar = ["</arg_value:opensource>\n"]
+
+
+class TestPythonicInLines(OfTemplate):
+    model = model("pythonic in lines")
+    raw_answers: ClassVar = [
+        "<function_calls>\nget_weather(city='Ro\\'me 7641')\nget_weather()\n</function_calls>"
+    ]
+
+
+class TestPythonicAndBare(OfTemplate):
+    model = model("pythonic and bare")
+    raw_answers: ClassVar = [
+        '[get_weather(city="Rome 7641"), get_weather()]',
+        "<|python_start|>[get_weather()]<|python_end|>",
+        "[1234](Rome 7641)",
+    ]
+
+
 class TestPythonic(OfTemplate):
     model = model("pythonic")
     raw_answers: ClassVar = [
@@ -288,6 +264,24 @@ def test_each_style_is_known_by_its_template() -> None:
 
 
 ANSWERS = {
+    "objects in tags": 'A <tool_calls>\n{"name": "now", "arguments": {}}\n</tool_calls>',
+    "keys of objects": 'A <|tools_prefix|>[{"now": {}}]<|tools_suffix|>',
+    "longcat": 'A <longcat_tool_call>{"name": "now", "arguments": {}}</longcat_tool_call>',
+    "plugin": 'A <|action_start|><|plugin|>\n{"name": "now", "parameters": {}}<|action_end|>',
+    "each in tags": 'A <|tool_call|>{"name": "now", "arguments": {}}<|/tool_call|>',
+    "functools": 'A functools[{"name": "now", "arguments": {}}]',
+    "one behind a token": 'A <|function_call|>{"name": "now", "arguments": {}}',
+    "one in a turn": "A<|message_sep|>\n\nfunction call<|role_sep|>\n"
+    '{"name": "now", "arguments": {}}',
+    "bare by its words": ' {"name": "now", "parameters": {}}',
+    "bare list": ' [{"name": "now", "arguments": {}}]',
+    "function tags": "A <function=now>{}</function>",
+    "identified": "A <|tool_calls|><|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>now"
+    "<|tool_call:args|>{}<|tool_call:end|><|calls|>",
+    "sections": "A<tool_calls:opensource>\n<tool_call:opensource>now<tool_sep:opensource>\n"
+    "</tool_call:opensource>\n</tool_calls:opensource>",
+    "pythonic in lines": "A\n<function_calls>\nnow()\n</function_calls>",
+    "pythonic and bare": " [now()]",
     "tags": 'A <tool_call>{"name": "now", "arguments": {}}</tool_call>',
     "named": "A [TOOL_CALLS]now[ARGS]{}",
     "array": 'A [TOOL_CALLS] [{"name": "now", "arguments": {}}]',

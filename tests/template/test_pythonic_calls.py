@@ -66,6 +66,20 @@ def test_what_python_and_json_write_is_read(calls: list[dict[str, Any]], in_json
 
 @given(calls=st.lists(arguments, min_size=1, max_size=3))
 @settings(max_examples=80, deadline=None)
+def test_calls_in_lines_of_their_own_are_read(calls: list[dict[str, Any]]) -> None:
+    style = markers_of("<function_calls></function_calls>").calls
+    assert style is not None
+    lines = [f"save({', '.join(f'{k}={v!r}' for k, v in c.items())})" for c in calls]
+    raw = "\n".join(["<function_calls>", *lines, "</function_calls>"])
+    for chunks in ([raw], list(raw)):
+        parser = style.parser(REQUEST)
+        deltas = [d for chunk in chunks for d in parser.feed(chunk)] + list(parser.finish())
+        assert calls_of(deltas) == [("save", c) for c in calls]
+        assert not any(delta.content for delta in deltas)
+
+
+@given(calls=st.lists(arguments, min_size=1, max_size=3))
+@settings(max_examples=80, deadline=None)
 def test_past_calls_are_written_as_they_are_read(calls: list[dict[str, Any]]) -> None:
     assert STYLE is not None
     told = [ToolCall(id="", name="save", arguments=json.dumps(c)) for c in calls]

@@ -23,8 +23,9 @@ from jarvis_core import (
     ToolChoice,
 )
 from jarvis_core.structs import Delta
+from jarvis_core.template.call_style import CallStyle
 from jarvis_core.template.markers import markers_of
-from jarvis_core.template.styles import STYLES, CallStyle
+from jarvis_core.template.named_styles import TAGGED_STYLES
 
 PARAMETERS = {
     "type": "object",
@@ -39,7 +40,6 @@ PARAMETERS = {
 }
 TOOL = Tool(spec={"type": "function", "function": {"name": "save", "parameters": PARAMETERS}})
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="Hi"),), tools=(TOOL,))
-TAGGED = [style for style in STYLES if style.scan_for and "[" not in style.syntax.before]
 FUNCTIONS = markers_of("<tool_call><function=<parameter=").calls
 assert FUNCTIONS is not None
 
@@ -74,7 +74,7 @@ def content_of(deltas: Sequence[Delta]) -> str:
     return "".join(delta.content for delta in deltas)
 
 
-@pytest.mark.parametrize("style", TAGGED, ids=lambda style: style.needs[-1])
+@pytest.mark.parametrize("style", TAGGED_STYLES, ids=lambda style: style.needs[-1])
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_what_is_written_is_read_in_every_chunking(style: CallStyle, data: st.DataObject) -> None:
@@ -82,7 +82,7 @@ def test_what_is_written_is_read_in_every_chunking(style: CallStyle, data: st.Da
     written = style.syntax.written(
         [ToolCall(id="", name="save", arguments=json.dumps(a)) for a in given_calls]
     )
-    ends = ("</parameter>", "</arg_value>", "</｜DSML｜parameter>")
+    ends = ("</parameter>", "</arg_value>", "</｜DSML｜parameter>", "</arg_value:opensource>")
     if any(end in str(call) for call in given_calls for end in ends):
         return
     cuts = sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=8)))
@@ -93,7 +93,7 @@ def test_what_is_written_is_read_in_every_chunking(style: CallStyle, data: st.Da
         assert content_of(deltas).strip() == ""
 
 
-@pytest.mark.parametrize("style", TAGGED, ids=lambda style: style.needs[-1])
+@pytest.mark.parametrize("style", TAGGED_STYLES, ids=lambda style: style.needs[-1])
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_what_is_not_a_call_comes_back_to_the_character(
@@ -129,7 +129,7 @@ def test_values_keep_the_line_breaks_that_are_theirs() -> None:
             assert calls_of(read(FUNCTIONS, chunks)) == [("save", {"text": value})]
 
 
-@pytest.mark.parametrize("style", TAGGED, ids=lambda style: style.needs[-1])
+@pytest.mark.parametrize("style", TAGGED_STYLES, ids=lambda style: style.needs[-1])
 def test_a_text_streams_while_a_grammar_makes_the_model_write_it(style: CallStyle) -> None:
     request = evolve(REQUEST, tool_choice=ToolChoice(mode="required"))
     call = ToolCall(id="", name="save", arguments='{"text": "one\\ntwo three", "count": 3}')
