@@ -89,12 +89,25 @@ class Grammar:
         """Text that a regular expression of Rust's regex crate matches from end to end."""
         return self.rule("regex", _regex(pattern))
 
-    def until(self, text: str) -> str:
-        """Any text up to and with the first occurrence of this one."""
+    def until(self, text: str, *, matching: Sequence[str] = ()) -> str:
+        """Any text up to and with the first occurrence of this one.
+
+        Args:
+            text: What ends it.
+            matching: Regular expressions that all match what comes before, from end to end.
+        """
         before, *rest = self._splitter.split(text) if self._splitter else [text]
+        following = self.text("".join(rest))
+        end = re.escape(before)
+        if (
+            matching
+        ):  # nothing that was written as the end may come sooner, though no token be in it
+            sooner = f"(?s:.*){re.escape(text)}(?s:.{'*' if rest else '+'})"
+            wanted = [_regex(f"(?:{pattern}){end}") for pattern in matching]
+            return f"{self.rule('TEXT', ' & '.join([*wanted, '~' + _regex(sooner)]))} {following}"
         if rest:  # no text holds a token: the first one is the end
-            return f"{self.regex(f'(?s:.*){re.escape(before)}')} {self.text(''.join(rest))}"
-        return self.rule("until", _regex(f"(?s:.*){re.escape(text)}"), lazy=True)
+            return f"{self.regex(f'(?s:.*){end}')} {following}"
+        return self.rule("until", _regex(f"(?s:.*){end}"), lazy=True)
 
     def any_text(self) -> str:
         """Any text, control tokens excluded."""

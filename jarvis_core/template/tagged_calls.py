@@ -47,6 +47,7 @@ from jarvis_core.template.argument_types import (
     argument_schema,
     enforced_schema,
     is_plain,
+    text_patterns,
     types_of,
 )
 
@@ -178,9 +179,10 @@ class TaggedCalls:
         if given := [schema["const"]] if "const" in schema else schema.get("enum"):
             texts = [grammar.text(text) or _EMPTY for text in given]
             return f"{start} {grammar.one_of(texts)} {end}"
-        if tool.strict and not is_plain(schema):
+        patterns = text_patterns(schema) if tool.strict else []
+        if patterns is None:
             raise _not_enforced(tool)
-        return f"{start} {grammar.until(self.after_value)}"
+        return f"{start} {grammar.until(self.after_value, matching=patterns)}"
 
     def is_bare(self, schema: Mapping[str, Any]) -> bool:
         """Whether a grammar has the value written as it is, not as JSON."""
@@ -199,7 +201,8 @@ _SCALAR = re.compile(r"[-+.0-9A-Za-z]*")
 def _not_enforced(tool: Tool) -> RequestError:
     return RequestError(
         f"the arguments of {tool.name!r} cannot be held to their schema in this model's syntax of "
-        "calls: leave out what is said of strings beside enum and const, or strict",
+        "calls: leave out strict, or what is said of strings beside enum, const, their length and "
+        "plain patterns",
         param="tools",
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import jsonschema
 import pytest
 from attrs import evolve
 from hypothesis import given, settings
@@ -26,6 +28,8 @@ from jarvis_core.structs import Delta
 from jarvis_core.template.call_style import CallStyle
 from jarvis_core.template.markers import markers_of
 from jarvis_core.template.named_styles import TAGGED_STYLES
+from jarvis_core.testing.constrained_answers import models_like
+from jarvis_core.testing.sampling import Sampler
 
 PARAMETERS = {
     "type": "object",
@@ -157,18 +161,56 @@ def test_the_time_that_a_call_takes_is_linear() -> None:
     assert seconds(40, 4000) < 40 * seconds(40, 400) + 0.01
 
 
-def test_a_strict_tool_is_refused_where_its_schema_cannot_be_held() -> None:
-    model = ModelInfo(name="m", source="m", engine="e", context_length=9)
-    for schema, fine in (
-        ({"type": "string"}, True),
-        ({"type": "string", "enum": ["a", ""]}, True),
-        ({"type": "string", "maxLength": 3}, False),
+MODEL = ModelInfo(name="m", source="m", engine="e", context_length=9)
+
+
+def strict(**schema: Any) -> ChatRequest:
+    """A request that forces a call with an argument of a schema."""
+    parameters = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    function = {"name": "f", "parameters": parameters, "strict": True}
+    tools = (Tool(spec={"type": "function", "function": function}),)
+    return evolve(REQUEST, tools=tools, tool_choice=ToolChoice(mode="required"))
+
+
+@pytest.mark.parametrize("style", TAGGED_STYLES, ids=lambda style: style.needs[-1])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "enum": ["a", ""]},
+        {"type": "string", "maxLength": 3},
+        {"type": "string", "minLength": 2, "maxLength": 4},
+        {"type": "string", "pattern": "^[a-z]{2}-\\d+$"},
+        {"type": "string", "pattern": "[<\\n]", "maxLength": 30},
+        {"type": ["string", "null"], "maxLength": 2},
+    ],
+    ids=str,
+)
+def test_what_a_strict_schema_says_of_a_text_is_held(
+    style: CallStyle, schema: dict[str, Any]
+) -> None:
+    request = strict(**schema)
+    ends = ["</parameter>\n", "</arg_value>", "\n</parameter>", "</arg_value:opensource>"]
+    for model in models_like(
+        MODEL, style.syntax.written([ToolCall(id="", name="f", arguments='{"a": "b"}')])
     ):
-        parameters = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
-        function = {"name": "f", "parameters": parameters, "strict": True}
-        request = evolve(REQUEST, tools=(Tool(spec={"type": "function", "function": function}),))
-        if fine:
-            assert FUNCTIONS.syntax.forced(request, model).kind == "lark"
-        else:
-            with pytest.raises(RequestError, match="'f' cannot be held"):
-                FUNCTIONS.syntax.forced(request, model)
+        sampler = Sampler(
+            style.syntax.forced(evolve(request, parallel_tool_calls=False), model),
+            model,
+            hints=ends,
+        )
+        for seed in range(8):
+            raw = sampler.sample(random.Random(seed))
+            (call,) = calls_of(read(style, list(raw), request))
+            jsonschema.validate(call[1]["a"], schema)
+
+
+@pytest.mark.parametrize("style", TAGGED_STYLES, ids=lambda style: style.needs[-1])
+def test_a_strict_tool_is_refused_where_its_schema_cannot_be_held(style: CallStyle) -> None:
+    for schema in (
+        {"type": "string", "pattern": "^(?!a)"},
+        {"type": "string", "format": "date"},
+        {"type": "string", "maxLength": 100_000},
+        {"type": "string", "not": {"const": "a"}},
+    ):
+        with pytest.raises(RequestError, match="'f' cannot be held"):
+            style.syntax.forced(strict(**schema), MODEL)
