@@ -119,6 +119,7 @@ from jarvis_core.structs import (
     ToolChoice,
     Usage,
 )
+from jarvis_core.text_patterns import text_patterns
 from jarvis_core.token_text import TextStream, read_pieces
 
 __all__ = [
@@ -230,6 +231,7 @@ __all__ = [
     "system_as_user",
     "text_before_calls",
     "text_of",
+    "text_patterns",
     "text_until",
     "thinking_wanted",
     "tojson",

@@ -12,13 +12,11 @@ from typing import Any
 from jarvis_core.json_schema import TYPES, closed, fitted
 from jarvis_core.rendering import tojson
 from jarvis_core.structs import Tool
-from jarvis_core.template.patterns import whole_pattern
 
 ANY = frozenset(TYPES)
 TEXT = frozenset({"string"})
 _DEFINITIONS = ("$defs", "definitions")
 _PLAIN = frozenset({"type", "description", "title", "default", "examples", "$schema", "$comment"})
-_LONGEST = 2000  # a length that llguidance counts up to in an expression; 10,000 are too many
 _MAX_DEPTH = 8  # of references and alternatives
 _WORDS = {"True": ("true", "boolean"), "False": ("false", "boolean"), "None": ("null", "null")}
 
@@ -86,26 +84,6 @@ def is_plain(schema: Any, *keywords: str) -> bool:
         and schema.keys() <= {*_PLAIN, *_DEFINITIONS, "anyOf", *keywords}
         and all(is_plain(choice) for choice in choices)
     )
-
-
-def text_patterns(schema: Mapping[str, Any]) -> list[str] | None:
-    """Regular expressions that a text of this schema matches from end to end; None if not all.
-
-    They are those of Rust's regex crate.
-    """
-    if not is_plain(schema, "minLength", "maxLength", "pattern"):
-        return None
-    patterns = []
-    shortest, longest = (int(schema.get(key, 0)) for key in ("minLength", "maxLength"))
-    if max(shortest, longest) > _LONGEST:
-        return None
-    if "minLength" in schema or "maxLength" in schema:
-        patterns.append(f"(?s:.{{{shortest},{longest if 'maxLength' in schema else ''}}})")
-    if "pattern" in schema:
-        if (pattern := whole_pattern(str(schema["pattern"]))) is None:
-            return None
-        patterns.append(pattern)
-    return patterns
 
 
 def argument_json(text: str, types: frozenset[str]) -> str:

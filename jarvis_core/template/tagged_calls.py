@@ -47,9 +47,9 @@ from jarvis_core.template.argument_types import (
     argument_schema,
     enforced_schema,
     is_plain,
-    text_patterns,
     types_of,
 )
+from jarvis_core.text_patterns import TEXT_LIMITS, text_patterns
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]*")
 _OTHER_KEY = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
@@ -180,7 +180,7 @@ class TaggedCalls:
             texts = [grammar.text(text) or _EMPTY for text in given]
             return f"{start} {grammar.one_of(texts)} {end}"
         patterns = text_patterns(schema) if tool.strict else []
-        if patterns is None:
+        if patterns is None or (tool.strict and not is_plain(schema, *TEXT_LIMITS)):
             raise _not_enforced(tool)
         return f"{start} {grammar.until(self.after_value, matching=patterns)}"
 

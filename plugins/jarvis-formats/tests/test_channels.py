@@ -534,8 +534,18 @@ def test_arguments_that_gemma_is_forced_to_write_obey_their_schema() -> None:
     assert seen == SCHEMA["properties"].keys()
 
 
+def test_a_strict_text_of_gemma_has_its_length_and_pattern() -> None:
+    limits = {"type": "string", "pattern": "^a[<|]", "maxLength": 6}
+    schema = {"type": "object", "properties": {"x": limits}, "required": ["x"]}
+    for raw in samples(forced("gemma4", schema, strict=True)):
+        (made, *_) = parsed("gemma4", [raw])["tool_calls"]
+        text = json.loads(made["arguments"])["x"]
+        assert len(text) <= 6
+        assert text.startswith(("a<", "a|"))
+
+
 def test_gemma_is_not_held_to_what_its_grammar_cannot_say() -> None:
-    schema = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^a"}}}
+    schema = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(?=a)"}}}
     assert forced("gemma4", schema) is not None
     with pytest.raises(RequestError, match="cannot be held to pattern") as caught:
         forced("gemma4", schema, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jarvis_core import Grammar, RequestError, Tool
+from jarvis_core import Grammar, RequestError, Tool, text_patterns
 from jarvis_formats.gemma4_syntax import MARK, bare_key, in_order, written
 
 MAX_DEPTH = 8
@@ -96,7 +96,7 @@ class _Writer:
 
     def _typed(self, schema: Mapping[str, Any], kind: Any, depth: int) -> str:
         if kind == "string":
-            return self._text()
+            return self._text(text_patterns(schema) if self._tool.strict else None)
         if kind == "array":
             item = self._value(schema.get("items"), depth + 1)
             return self._array(item, at_least_one=bool(schema.get("minItems")))
@@ -122,8 +122,8 @@ class _Writer:
         items = f'({item} ("," {item})*)'
         return f'"[" {items} "]"' if at_least_one else f'"[" {items}? "]"'
 
-    def _text(self) -> str:
-        return f"{self._grammar.text(MARK)} {self._grammar.until(MARK)}"
+    def _text(self, patterns: Sequence[str] | None = None) -> str:
+        return f"{self._grammar.text(MARK)} {self._grammar.until(MARK, matching=patterns or ())}"
 
     def _one_of(self, expressions: list[str]) -> str:
         return self._grammar.one_of(list(dict.fromkeys(expressions)))
@@ -137,6 +137,8 @@ class _Writer:
     def _check(self, schema: Mapping[str, Any]) -> None:
         """Refuse what a strict tool asks for and does not get."""
         more = schema.keys() - ENFORCED - SAYS_NOTHING
+        if text_patterns(schema) is not None:
+            more -= {"minLength", "maxLength", "pattern"}
         if self._tool.strict and (more or schema.get("minItems", 0) > 1):
             names = ", ".join(sorted(more)) or "minItems above 1"
             raise RequestError(

@@ -1,6 +1,7 @@
-"""The ``pattern`` of a JSON schema as an expression that a whole text matches.
+"""What a JSON schema says of a text, as expressions that the text matches from end to end.
 
-A schema's pattern is one of ECMAScript, and it is enough if it is found somewhere in the text.
+They are for ``Grammar.until``, where a model writes text without quotes, and are those of Rust's
+regex crate. A schema's pattern is one of ECMAScript, found anywhere in the text.
 Source: https://json-schema.org/draft/2020-12/json-schema-validation, 6.3.3 and 4.3; for the other
 side https://docs.rs/regex/latest/regex/#syntax.
 """
@@ -8,7 +9,13 @@ side https://docs.rs/regex/latest/regex/#syntax.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
+TEXT_LIMITS = ("minLength", "maxLength", "pattern")
+"""The keywords of a schema that ``text_patterns`` knows."""
+
+_LONGEST = 2000  # a length that llguidance counts up to in an expression; 10,000 are too many
 _PIECES = re.compile(
     r"(?s)\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)|\[\^?(?:\\.|[^\]\\])*\]|\((?:\?.)?|."
 )
@@ -21,6 +28,25 @@ _OWN = {  # of ASCII there, of Unicode here
     r"\w": "[0-9A-Za-z_]",
     r"\W": "[^0-9A-Za-z_]",
 }
+
+
+def text_patterns(schema: Mapping[str, Any]) -> list[str] | None:
+    """Regular expressions that a text matches if it is as long as it may be and has its pattern.
+
+    None where a length is too great, or the pattern cannot be told so. Other keywords of the schema
+    are not looked at.
+    """
+    patterns = []
+    shortest, longest = (int(schema.get(key, 0)) for key in TEXT_LIMITS[:2])
+    if max(shortest, longest) > _LONGEST:
+        return None
+    if "minLength" in schema or "maxLength" in schema:
+        patterns.append(f"(?s:.{{{shortest},{longest if 'maxLength' in schema else ''}}})")
+    if "pattern" in schema:
+        if (pattern := whole_pattern(str(schema["pattern"]))) is None:
+            return None
+        patterns.append(pattern)
+    return patterns
 
 
 def whole_pattern(pattern: str) -> str | None:

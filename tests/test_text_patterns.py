@@ -7,8 +7,8 @@ import random
 import pytest
 
 from jarvis_core import Grammar, ModelInfo
-from jarvis_core.template.patterns import whole_pattern
 from jarvis_core.testing.sampling import Sampler
+from jarvis_core.text_patterns import text_patterns, whole_pattern
 
 MODEL = ModelInfo(name="m", source="m", engine="e", context_length=1)
 
@@ -39,6 +39,14 @@ def test_a_pattern_is_found_where_it_was(pattern: str, fine: list[str], wrong: l
 )
 def test_what_only_one_kind_can_say_is_not_told(pattern: str) -> None:
     assert whole_pattern(pattern) is None
+
+
+def test_lengths_and_a_pattern_are_told_and_more_than_can_be_counted_is_not() -> None:
+    assert text_patterns({"type": "string"}) == []
+    assert text_patterns({"minLength": 2.0, "pattern": "^a$"}) == ["(?s:.{2,})", "(?:a)"]
+    assert text_patterns({"maxLength": 0}) == ["(?s:.{0,0})"]
+    assert text_patterns({"maxLength": 100_000}) is None
+    assert text_patterns({"maxLength": 3, "pattern": "(?=a)"}) is None
 
 
 @pytest.mark.parametrize("tokens", [(), ("</p>",)])
