@@ -204,6 +204,7 @@ class TestBareByItsWords(OfTemplate):
 
 class TestBareList(OfTemplate):
     model = model("bare list")
+    raw_answers: ClassVar = ["[1234] Rome 7641", '["Rome 7641", {"name": "x"}]']
 
 
 class TestFunctionTags(OfTemplate):
