@@ -90,6 +90,11 @@ class TaggedCalls:
     short_marker: str = ""
 
     @property
+    def end(self) -> str:
+        """What ends a text: a line break behind it may be missing where a model has a say."""
+        return self.after_value.rstrip("\n")
+
+    @property
     def syntax(self) -> CallSyntax:
         """The same for grammars, and for calls of past turns."""
         arguments = CallArguments(write=self._expression, text=self._written)
@@ -182,7 +187,8 @@ class TaggedCalls:
         patterns = text_patterns(schema) if tool.strict else []
         if patterns is None or (tool.strict and not is_plain(schema, *TEXT_LIMITS)):
             raise _not_enforced(tool)
-        return f"{start} {grammar.until(self.after_value, matching=patterns)}"
+        rest = grammar.text(self.after_value[len(self.end) :])
+        return f"{start} {grammar.until(self.end, matching=patterns)} {rest}"
 
     def is_bare(self, schema: Mapping[str, Any]) -> bool:
         """Whether a grammar has the value written as it is, not as JSON."""
@@ -249,7 +255,7 @@ class _Reading:
         self._streams = streams
         self._arguments: list[str] = []
         # What a grammar made ends as it is written; a model of its own forgets a line break.
-        self._end = syntax.after_value if streams else _lines(syntax.after_value)[0]
+        self._end = syntax.end if streams else _lines(syntax.after_value)[0]
 
     def call(self, cursor: Cursor, *, is_short: bool) -> Scan[Call]:
         """The call, from its name on."""
@@ -300,6 +306,8 @@ class _Reading:
                 yield from self._give(tojson(piece)[1:-1])
             else:
                 pieces.append(piece)
+        if self._streams and (rest := syntax.after_value[len(syntax.end) :]):
+            yield from literal(cursor, rest)
         yield from self._give('"' if types == TEXT else argument_json("".join(pieces), types))
 
     def _value(self, cursor: Cursor) -> Generator[str | None, None, None]:

@@ -161,6 +161,16 @@ def test_the_time_that_a_call_takes_is_linear() -> None:
     assert seconds(40, 4000) < 40 * seconds(40, 400) + 0.01
 
 
+def test_a_line_break_that_a_model_forgets_does_not_make_its_tags_text() -> None:
+    style = markers_of("<tool_call></arg_key>\n<arg_value>").calls
+    assert style is not None
+    request = evolve(REQUEST, tool_choice=ToolChoice(mode="required"))
+    sampler = Sampler(style.syntax.forced(request, MODEL), MODEL)
+    forgotten = "<tool_call>save\n<arg_key>text</arg_key>\n<arg_value>a</arg_value>"
+    assert not sampler.accepts(f"{forgotten}</arg_value>\n</tool_call>")
+    assert sampler.accepts(f"{forgotten}\n</tool_call>")
+
+
 MODEL = ModelInfo(name="m", source="m", engine="e", context_length=9)
 
 
