@@ -3,7 +3,9 @@
 By how much the burst delays a single request is the time to its first token beside the burst, less
 the median of the same key's requests alone, which find as much of their prompts in the cache. That
 is told in step times of the engine: those of the steps that it computed while the request waited,
-as the gaps in the burst's streams show them.
+as the gaps in the burst's streams show them. A gap in which the single request got two tokens was
+no step, but an answer of the burst giving way. Where no step shows, as on an engine with one place,
+it is told in the burst's usual ones.
 """
 
 from __future__ import annotations
@@ -162,7 +164,12 @@ async def _measure(
 def _beside(answer: Answer, steps: Sequence[tuple[float, float]]) -> list[float]:
     """Seconds of the steps that were computed while an answer's first token was waited for."""
     until = answer.begun + answer.ttft
-    return [end - begin for begin, end in steps if begin < until and end > answer.begun]
+    tokens = [came for came in answer.came if came >= until]
+    return [
+        end - begin
+        for begin, end in steps
+        if begin < until and end > answer.begun and sum(token <= end for token in tokens) < 2
+    ]
 
 
 def _steps(delays: Sequence[float], share: float) -> dict[str, Any]:

@@ -112,6 +112,14 @@ ROWS = (
         ),
         model=True,
     ),
+    Row(
+        name="fairness-llama_cpp-one",
+        title="the same with room for one request",
+        measure=lambda folder, args: fairness_of_llama_cpp(
+            folder, args.seconds, args.threads, places=1, new=True
+        ),
+        model=True,
+    ),
 )
 
 

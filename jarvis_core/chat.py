@@ -88,6 +88,7 @@ async def stream_chat(
         adapter=request.adapter,
         priority=request.priority,
         cache_salt=request.cache_salt,
+        share=request.share,
     )
     if request.sampling.max_tokens is None and request.default_max_tokens is not None:
         outputs = _within(request.default_max_tokens, generation, engine)

@@ -127,6 +127,7 @@ class _Continuation:
             adapter=request.adapter,
             priority=request.priority,
             cache_salt=request.cache_salt,
+            share=request.share,
         )
 
     async def _echo(self, prompt: Prompt, *outputs: EngineOutput) -> Delta:

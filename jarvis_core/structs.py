@@ -188,6 +188,27 @@ class SamplingParams:
 
 
 @frozen(kw_only=True)
+class Share:
+    """Whom a request is for, where several share an engine.
+
+    What is computed for somebody for whom nothing else is begins at once. Where there is no place
+    for it, a sequence of somebody else gives way, of who has the most, and goes on later as if
+    nothing had happened. Those with a single place each take turns then, so that nobody waits for
+    good.
+
+    Attributes:
+        name: Requests of the same name are for the same one; it says nothing else.
+        priority: No sequence gives way to one of a larger number.
+        others: Sequences for the same one that were at the engine or waited when this was sent:
+            who has a crowd of them need not begin at once where nobody has more.
+    """
+
+    name: str
+    priority: int = 0
+    others: int = 0
+
+
+@frozen(kw_only=True)
 class ChatRequest:
     """A chat as the core understands it, after the wire shape was checked.
 
@@ -213,6 +234,7 @@ class ChatRequest:
         adapter: Name of a LoRA adapter.
         priority: Smaller is sooner.
         cache_salt: Prefix reuse stays among requests of one salt.
+        share: Whom it is for, where several share the engine.
     """
 
     model: str
@@ -233,6 +255,7 @@ class ChatRequest:
     adapter: str | None = None
     priority: int = 0
     cache_salt: str | None = None
+    share: Share | None = None
 
 
 @frozen(kw_only=True)
@@ -253,6 +276,7 @@ class CompletionRequest:
         adapter: Name of a LoRA adapter.
         priority: Smaller is sooner.
         cache_salt: Prefix reuse stays among requests of one salt.
+        share: Whom it is for, where several share the engine.
     """
 
     model: str
@@ -267,6 +291,7 @@ class CompletionRequest:
     adapter: str | None = None
     priority: int = 0
     cache_salt: str | None = None
+    share: Share | None = None
 
 
 # -- what a format makes of it -------------------------------------------------------------
@@ -360,6 +385,7 @@ class GenerationRequest:
         adapter: Name of a LoRA adapter.
         priority: Smaller is sooner.
         cache_salt: Prefix reuse stays among requests of one salt.
+        share: Whom it is for, where several share the engine.
     """
 
     id: str
@@ -372,6 +398,7 @@ class GenerationRequest:
     adapter: str | None = None
     priority: int = 0
     cache_salt: str | None = None
+    share: Share | None = None
 
 
 @frozen(kw_only=True)
@@ -564,7 +591,8 @@ class Capabilities:
         tasks: ``generate``, ``embed``, ``rerank``, ``sleep``, ``prefix_cache_reset``.
         parameters: Names of the request parameters honoured: fields of ``SamplingParams``, names
             inside its ``extra``, and ``n``, ``logprobs``, ``prompt_logprobs``, ``priority``,
-            ``cache_salt``; ``dimensions`` where vectors of ``embed`` may be cut to fewer.
+            ``cache_salt``, ``share``; ``dimensions`` where vectors of ``embed`` may be cut to
+            fewer.
         constraints: Kinds of ``Constraint`` enforced.
         media: Kinds of ``MediaPart`` understood; the core leaves out those for which the model's
             chat format has no place.

@@ -21,6 +21,7 @@ from jarvis_core import (
     Usage,
 )
 from jarvis_core.testing import EngineConformance, FakeEngine
+from jarvis_core.testing.fake import FakeSettings
 
 SPEC = ModelSpec(name="m", source="m", path="m")
 
@@ -32,6 +33,15 @@ class TestFakeEngine(EngineConformance):
     def engine(self) -> FakeEngine:
         """A fresh one."""
         return FakeEngine(SPEC)
+
+
+class TestSharedFakeEngine(EngineConformance):
+    """It does with few places, too."""
+
+    @pytest.fixture
+    def engine(self) -> FakeEngine:
+        """A fresh one."""
+        return FakeEngine(SPEC, FakeSettings(max_num_seqs=2))
 
 
 class Kit(EngineConformance):
@@ -149,6 +159,19 @@ class LosesItsWeights(FakeEngine):
             yield evolve(output, token_ids=(7,)) if self.lost and output.token_ids else output
 
 
+class LetsEverybodyWait(FakeEngine):
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        async for output in super().generate(evolve(request, share=None)):
+            yield output
+
+
+class DropsWhoGivesWay(FakeEngine):
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        async for output in super().generate(request):
+            short = request.share is not None and output.finish_reason is None
+            yield evolve(output, token_ids=()) if short else output
+
+
 class NeverForgets(FakeEngine):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         async for output in super().generate(request):
@@ -204,12 +227,25 @@ Check = Callable[[Kit, FakeEngine], Awaitable[None]]
         (CutsLongTexts(SPEC), Kit.test_a_text_too_long_to_embed_is_refused_and_not_cut),
         (RanksBackwards(SPEC), Kit.test_the_document_that_answers_scores_highest),
         (NeverForgets(SPEC), Kit.test_after_a_reset_no_prefix_is_found),
+        (
+            DropsWhoGivesWay(SPEC, FakeSettings(max_num_seqs=2)),
+            Kit.test_who_has_nothing_takes_a_place_of_who_has_most,
+        ),
         (LosesItsWeights(SPEC), Kit.test_after_sleeping_at_any_level_it_answers_as_before),
     ],
 )
 async def test_the_kit_catches(engine: FakeEngine, check: Check) -> None:
     with pytest.raises(AssertionError):
         await check(Kit(), engine)
+
+
+async def test_the_kit_catches_an_engine_that_lets_everybody_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jarvis_core.testing.engine_conformance.PATIENCE", 0.5)
+    engine = LetsEverybodyWait(SPEC, FakeSettings(max_num_seqs=2))
+    with pytest.raises(TimeoutError):
+        await Kit().test_who_has_nothing_takes_a_place_of_who_has_most(engine)
 
 
 async def test_the_kit_catches_an_engine_that_stays_busy() -> None:

@@ -54,7 +54,7 @@ from jarvis_core.structs import (
     Usage,
 )
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of the frames; server and host must have the same."""
 
 CREDIT = 256

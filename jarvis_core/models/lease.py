@@ -72,7 +72,12 @@ class Lease:
         request = evolve(request, adapter=self.adapter, cache_salt=self._salt(request))
         suspects = self.model.suspects
         async with AsyncExitStack() as stack:
-            turn = await self._turn(stack, priority=request.priority, sequences=_sequences(request))
+            turn = await self._turn(
+                stack,
+                priority=request.priority,
+                sequences=_sequences(request),
+                guest="share" in self.info.capabilities.parameters,
+            )
             ticket = await suspects.admit(request)
             try:
                 stream = await self.model.host.stream(
@@ -98,20 +103,28 @@ class Lease:
                 stream.widen(turn.places)
             await asyncio.Event().wait()  # they are held until the request ends
 
-    async def _turn(self, stack: AsyncExitStack, *, priority: int = 0, sequences: int = 1) -> Turn:
+    async def _turn(
+        self,
+        stack: AsyncExitStack,
+        *,
+        priority: int = 0,
+        sequences: int = 1,
+        guest: bool = False,
+    ) -> Turn:
         """Wait for a turn, which ``stack`` gives back; see ``Turns.take``."""
         came = perf_counter()
         turns = self.model.requests.turns
-        turn = await turns.take(self.claim, priority=priority, sequences=sequences)
+        turn = await turns.take(self.claim, priority=priority, sequences=sequences, guest=guest)
         stack.callback(turns.give, turn)
         self.queued = perf_counter() - came
         return turn
 
     def _ranked(self, request: StreamRequest, turn: Turn) -> StreamRequest:
-        """The request with the priority that its turn has at the engine."""
-        if "priority" not in self.info.capabilities.parameters:
-            return request
-        return evolve(request, priority=turn.engine_priority(request.priority))
+        """The request with the priority that its turn has at the engine, and whom it is for."""
+        honoured = self.info.capabilities.parameters
+        if "priority" in honoured:
+            request = evolve(request, priority=turn.engine_priority(request.priority))
+        return evolve(request, share=turn.share if "share" in honoured else None)
 
     def _salt(self, request: StreamRequest) -> str | None:
         """The request's salt, inside its key's own: prefixes are not shared between keys."""

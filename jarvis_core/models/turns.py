@@ -2,11 +2,14 @@
 
 An engine answers what it is sent in the order in which it came, so a burst of one key would stand
 before everybody else's requests. Here each key waits in a line of its own, and no more is sent
-than the engine computes at the same time:
+than the engine computes at the same time, but for guests:
 
 - the line whose key has the least at the engine is served first;
 - a key that has something at the engine leaves some room free, so that the first request of
   another one begins at once;
+- where no place is free, and the engine can let a sequence give way, a key that has nothing there
+  is sent in beside the others, as a guest: which of them gives way, and for how long, is then the
+  engine's business (``Share``);
 - a request that needs several places begins with those that there are, and gets more by turns;
 - what is sent carries a rank, by which the engine computes a key's first request before the
   twentieth of another.
@@ -15,15 +18,20 @@ than the engine computes at the same time:
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import sys
+from bisect import insort
 from collections.abc import Callable
 
 from attrs import field, frozen, mutable
 
+from jarvis_core.structs import Share
+
 ROOM = 8
 """One in so many places, one at least, is left free for other keys."""
+
+GUESTS = 8
+"""Places that guests have at most: the state of each sequence that gave way is kept meanwhile."""
 
 _OWN_PRIORITIES = 500
 """Priorities of a request beyond this say no more: they order the requests of one key only."""
@@ -63,6 +71,7 @@ class Turn:
         missing: Sequences of the request for which there is no place yet.
         rank: Sequences of the same key that are at the engine beside the first of these, and one
             more if others of it wait: in a burst none is as urgent as a key's only request.
+        others: Sequences of the same key that are at the engine or wait.
         order: Its place in the line of its key.
     """
 
@@ -70,7 +79,16 @@ class Turn:
     places: int = 1
     missing: int = 0
     rank: int = 0
+    others: int = 0
     order: tuple[int, int] = (0, 0)
+
+    @property
+    def share(self) -> Share | None:
+        """Whom the engine is told that the request is for."""
+        claim = self.claim
+        if not claim.shared or claim.tenant is None:
+            return None
+        return Share(name=claim.tenant, priority=claim.priority, others=self.others)
 
     def engine_priority(self, wanted: int) -> int:
         """The priority that the engine is told, from the one that the request asks for."""
@@ -80,19 +98,40 @@ class Turn:
         return (self.claim.priority * 1000 + self.rank) * 1001 + own
 
 
+@frozen(kw_only=True)
+class _Wait:
+    """A request in a line.
+
+    Attributes:
+        order: Its place in the line: priority, arrival.
+        claim: Whose it is.
+        places: Sequences that it needs.
+        guest: Whether it may be sent to an engine that has no place free.
+        turn: Set to its turn.
+    """
+
+    order: tuple[int, int]
+    claim: Claim
+    places: int
+    guest: bool
+    turn: asyncio.Future[Turn]
+
+
 @mutable(eq=False)
 class _Line:
     """What one key has at the engine and in front of it.
 
     Attributes:
         at_engine: Sequences at the engine.
+        priority: Of the key, when it had its last turn.
         served: When it had its last turn, counted in turns.
-        waiting: Heap of ((priority, arrival), claim, places, future).
+        waiting: Requests, in order.
     """
 
     at_engine: int = 0
+    priority: int = 0
     served: int = 0
-    waiting: list[tuple[tuple[int, int], Claim, int, asyncio.Future[Turn]]] = field(factory=list)
+    waiting: list[_Wait] = field(factory=list)
 
 
 class Turns:
@@ -110,27 +149,34 @@ class Turns:
         self._arrivals = itertools.count()
         self._turns = itertools.count(1)
 
-    async def take(self, claim: Claim, *, priority: int = 0, sequences: int = 1) -> Turn:
+    async def take(
+        self, claim: Claim, *, priority: int = 0, sequences: int = 1, guest: bool = False
+    ) -> Turn:
         """Wait for a turn, which must be given back.
 
         Args:
             claim: Who wants it.
             priority: Among the requests of the same key; smaller is sooner.
             sequences: Sequences that the request needs; it may get less.
+            guest: Whether the engine lets a sequence of others give way to it.
         """
         if not claim.shared or claim.tenant is None:
             return Turn(claim=claim, places=sequences)
-        return await self._wait(claim, (priority, next(self._arrivals)), sequences)
+        order = (priority, next(self._arrivals))
+        return await self._wait(claim, order, sequences, guest=guest)
 
     async def more(self, turn: Turn) -> Turn:
         """Wait for a further turn of a request whose turn was too small; it stays at its place."""
-        return await self._wait(turn.claim, turn.order, turn.missing)
+        return await self._wait(turn.claim, turn.order, turn.missing, guest=False)
 
-    async def _wait(self, claim: Claim, order: tuple[int, int], places: int) -> Turn:
+    async def _wait(
+        self, claim: Claim, order: tuple[int, int], places: int, *, guest: bool
+    ) -> Turn:
         assert claim.tenant is not None
         line = self._lines.setdefault(claim.tenant, _Line())
         future: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
-        heapq.heappush(line.waiting, (order, claim, places, future))
+        wait = _Wait(order=order, claim=claim, places=places, guest=guest, turn=future)
+        insort(line.waiting, wait, key=_order)
         self._serve()
         try:
             return await future
@@ -138,8 +184,7 @@ class Turns:
             if future.done() and not future.cancelled():
                 self.give(future.result())
             else:
-                line.waiting = [w for w in line.waiting if w[-1] is not future]
-                heapq.heapify(line.waiting)
+                line.waiting = [w for w in line.waiting if w is not wait]
                 self._forget(claim.tenant)
                 self._serve()
             raise
@@ -158,23 +203,35 @@ class Turns:
         """Send whatever may go."""
         while (tenant := self._next()) is not None:
             line = self._lines[tenant]
-            order, claim, wanted, future = heapq.heappop(line.waiting)
-            if future.cancelled():  # who waited is leaving, and has yet to notice
+            room = self._room(line)
+            wait = line.waiting.pop(0)
+            if wait.turn.cancelled():  # who waited is leaving, and has yet to notice
                 self._forget(tenant)
                 continue
-            places = min(wanted, self._room(line))
-            missing = wanted - places
-            rank = line.at_engine + places - 1 + bool(missing or line.waiting)
-            turn = Turn(claim=claim, places=places, missing=missing, rank=rank, order=order)
-            future.set_result(turn)
+            places = min(wait.places, room)
+            missing = wait.places - places
+            beside = line.at_engine + places - 1
+            turn = Turn(
+                claim=wait.claim,
+                places=places,
+                missing=missing,
+                rank=beside + bool(missing or line.waiting),
+                others=beside + missing + len(line.waiting),
+                order=wait.order,
+            )
+            wait.turn.set_result(turn)
             line.served = next(self._turns)
+            line.priority = wait.claim.priority
             line.at_engine += places
             self._at_engine += places
 
     def _next(self) -> str | None:
         """The key whose turn it is, if there is room for it."""
         waiting = [
-            (line.waiting[0][1].priority, line.at_engine, line.served, line.waiting[0][0], tenant)
+            (
+                *(line.waiting[0].claim.priority, line.at_engine, line.served),
+                *(line.waiting[0].order, tenant),
+            )
             for tenant, line in self._lines.items()
             if line.waiting
         ]
@@ -184,15 +241,29 @@ class Turns:
         return None
 
     def _room(self, line: _Line) -> int:
-        """Places that a key may take now: all but those left free, of which its first may be."""
+        """Places that a key, which waits, may take now.
+
+        All but those left free; its first may be one of these, or a guest's.
+        """
         capacity = self._capacity()
         if not capacity:
             return sys.maxsize
         free = capacity - self._at_engine
-        least = 1 if free > 0 and not line.at_engine else 0
-        return max(least, free - left_free(capacity))
+        first = not line.at_engine and (free > 0 or self._may_visit(line.waiting[0], -free))
+        return max(int(first), free - left_free(capacity))
+
+    def _may_visit(self, wait: _Wait, guests: int) -> bool:
+        """Whether a key's first request may be sent as a guest, beside so many."""
+        if not wait.guest or guests >= GUESTS:
+            return False
+        priority = wait.claim.priority
+        return any(line.at_engine and line.priority >= priority for line in self._lines.values())
 
     def _forget(self, tenant: str) -> None:
         line = self._lines.get(tenant)
         if line is not None and not line.at_engine and not line.waiting:
             del self._lines[tenant]
+
+
+def _order(wait: _Wait) -> tuple[int, int]:
+    return wait.order

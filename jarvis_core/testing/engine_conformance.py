@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, ClassVar, cast
 
 from attrs import evolve, fields
@@ -32,12 +32,17 @@ from jarvis_core.structs import (
     SamplingParams,
     Segment,
     SegmentKind,
+    Share,
     TokenLogprob,
     Usage,
 )
 from jarvis_core.testing.task_conformance import PATIENCE, TaskConformance
 
-_REQUEST_PARAMETERS = {"n", "logprobs", "prompt_logprobs", "priority", "cache_salt"}
+_REQUEST_PARAMETERS = {"n", "logprobs", "prompt_logprobs", "priority", "cache_salt", "share"}
+
+
+CROWD_TOKENS = 48
+"""Tokens of each answer of a crowd: so many that a single token of another one comes before."""
 
 
 class EngineConformance(TaskConformance):
@@ -215,6 +220,30 @@ class EngineConformance(TaskConformance):
         await asyncio.gather(reader, return_exceptions=True)
 
         await self.idle(engine)
+
+    # -- several who share it --------------------------------------------------------------
+
+    async def test_who_has_nothing_takes_a_place_of_who_has_most(self, engine: Engine) -> None:
+        self.needs(engine, "share")
+        places = engine.info.max_num_seqs
+        changes = {"max_tokens": CROWD_TOKENS, "ignore_eos": True}
+        alone = await self.run(engine, **changes)
+        many = self.request(share=Share(name="many", others=places), **changes)
+        async with AsyncExitStack() as stack:
+            crowd = [
+                await stack.enter_async_context(aclosing(engine.generate(many)))
+                for _ in range(places)
+            ]
+            found = [await _until_text(outputs) for outputs in crowd]
+            one = await self.run(engine, max_tokens=1, share=Share(name="one"))
+            left = engine.stats()
+            async with asyncio.timeout(PATIENCE):
+                for outputs, before in zip(crowd, found, strict=True):
+                    before += [output async for output in outputs]
+
+        assert usage_of(one).completion_tokens == 1
+        assert left.running + left.waiting == places
+        assert [ids_of(outputs) for outputs in found] == [ids_of(alone)] * places
 
     # -- what cannot be --------------------------------------------------------------------
 
@@ -495,6 +524,17 @@ class EngineConformance(TaskConformance):
         missing = set(parameters) - engine.info.capabilities.parameters
         if missing:
             pytest.skip(f"not declared: {', '.join(sorted(missing))}")
+
+
+async def _until_text(outputs: AsyncIterator[EngineOutput]) -> list[EngineOutput]:
+    """The first outputs, up to one with text."""
+    found = []
+    async with asyncio.timeout(PATIENCE):
+        async for output in outputs:
+            found.append(output)
+            if output.text:
+                break
+    return found
 
 
 async def error_of(coroutine: Any) -> BaseException | None:

@@ -66,6 +66,7 @@ from jarvis_core.structs import (
     Usage,
 )
 from jarvis_core.testing.fake_format import FakeFormat
+from jarvis_core.testing.fake_places import Place, Places
 
 _WORD = re.compile(r"\s*\S+|\s+")
 _DIRECTIVE = re.compile(
@@ -86,7 +87,7 @@ CAPABILITIES = Capabilities(
                 "n",
                 "ignore_eos",
             ),
-            *("logprobs", "prompt_logprobs", "dimensions"),
+            *("logprobs", "prompt_logprobs", "dimensions", "share"),
         }
     ),
 )
@@ -101,6 +102,9 @@ class FakeSettings:
     context_length: int = setting(default=4096, ge=1, help="Tokens that fit in one request.")
     max_num_seqs: int = setting(
         default=0, ge=0, help="Requests answered at the same time, in their order; 0 is any number."
+    )
+    gives_way: bool = setting(
+        default=True, help="Whether requests of one give way to those of another."
     )
     tasks: tuple[str, ...] = setting(
         default=tuple(sorted(CAPABILITIES.tasks)), help="What it says that it can do."
@@ -140,13 +144,19 @@ class FakeEngine:
 
     def __init__(self, model: ModelSpec, settings: FakeSettings | None = None) -> None:
         self._settings = settings = settings or FakeSettings()
+        parameters = CAPABILITIES.parameters
+        if not settings.max_num_seqs or not settings.gives_way:
+            parameters -= {"share"}
         self._info = ModelInfo(
             name=model.name,
             source=model.source,
             engine="fake",
             context_length=model.context_length or settings.context_length,
             capabilities=evolve(
-                CAPABILITIES, tasks=frozenset(settings.tasks), media=frozenset(settings.media)
+                CAPABILITIES,
+                tasks=frozenset(settings.tasks),
+                parameters=parameters,
+                media=frozenset(settings.media),
             ),
             adapters=tuple(model.adapters),
             backend="fake 1",
@@ -156,7 +166,7 @@ class FakeEngine:
             max_num_seqs=settings.max_num_seqs,
             sampling=settings.sampling,
         )
-        self._places = asyncio.Semaphore(settings.max_num_seqs or 1 << 30)
+        self._places = Places(settings.max_num_seqs)
         self._ids: dict[str, int] = {}
         self._words: list[str] = []
         self._running = 0
@@ -196,11 +206,11 @@ class FakeEngine:
                 prompt_logprobs=self._prompt_logprobs(prompt_ids, request.prompt_logprobs),
             )
             usage = Usage(prompt_tokens=len(prompt_ids), completion_tokens=0)
-            async with self._places:
+            async with self._places.one(request.share) as place:
                 await asyncio.sleep(script.wait)
                 for index in range(request.n):
                     most = min(wanted or room, room)
-                    async for output in self._say(request, script, index, most):
+                    async for output in self._say(request, script, index, most, place):
                         said = usage.completion_tokens + len(output.token_ids)
                         usage = evolve(usage, completion_tokens=said)
                         if output.finish_reason is None or index < request.n - 1:
@@ -213,7 +223,7 @@ class FakeEngine:
             self.aborted += not finished
 
     async def _say(
-        self, request: GenerationRequest, script: _Script, index: int, most: int
+        self, request: GenerationRequest, script: _Script, index: int, most: int, place: Place
     ) -> AsyncGenerator[EngineOutput, None]:
         stops = StopStrings(request.sampling.stop)
         said = 0
@@ -223,6 +233,7 @@ class FakeEngine:
                 yield EngineOutput(index=index, text=stops.finish(), finish_reason="length")
                 return
             await asyncio.sleep(script.delay)
+            await place.use()
             script.fault(said)
             if script.faults.get("perish") == said:
                 self._perished = True

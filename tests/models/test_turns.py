@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from jarvis_core.models.turns import Claim, Turn, Turns
+from jarvis_core import Share
+from jarvis_core.models.turns import GUESTS, Claim, Turn, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -21,9 +22,17 @@ class Line:
         self.held: dict[str, Turn] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def ask(self, label: str, claim: Claim, *, priority: int = 0, sequences: int = 1) -> None:
+    async def ask(
+        self,
+        label: str,
+        claim: Claim,
+        *,
+        priority: int = 0,
+        sequences: int = 1,
+        guest: bool = False,
+    ) -> None:
         async def wait() -> None:
-            turn = await self.turns.take(claim, priority=priority, sequences=sequences)
+            turn = await self.turns.take(claim, priority=priority, sequences=sequences, guest=guest)
             self.held[label] = turn
             self.begun.append(label)
 
@@ -253,3 +262,78 @@ async def test_lines_of_keys_that_have_left_are_forgotten(line):
         await queue.ask(label, Claim(tenant=label, shared=True))
         await queue.end(label)
     assert queue.turns._lines == {}
+
+
+@pytest.mark.parametrize("places", [1, 2, 16])
+async def test_a_key_that_has_nothing_at_a_full_engine_is_sent_as_a_guest(line, places):
+    queue = line(places)
+    for i in range(places + 4):
+        await queue.ask(f"a{i}", ALICE, guest=True)
+    for i in range(3):
+        await queue.ask(f"k{i}", Claim(tenant=f"k{i}", shared=True), guest=True)
+    before = len(queue.begun)
+    await queue.ask("b", BOB, guest=True)
+    assert queue.begun[before:] == ["b"]
+    await queue.ask("b again", BOB, guest=True)
+    assert queue.begun[before:] == ["b"]
+
+
+async def test_a_guest_takes_no_place_of_others_once_it_has_ended(line):
+    queue = line(1)
+    for label in ("a0", "a1"):
+        await queue.ask(label, ALICE, guest=True)
+    await queue.ask("b", BOB, guest=True)
+    await queue.end("b")
+    assert queue.begun == ["a0", "b"]
+    await queue.end("a0")
+    assert queue.begun == ["a0", "b", "a1"]
+    await queue.end("a1")
+    assert queue.turns._lines == {}
+
+
+async def test_a_request_that_may_be_no_guest_waits_for_a_place(line):
+    queue = line(1)
+    await queue.ask("a", ALICE, guest=True)
+    await queue.ask("b", BOB)
+    assert queue.begun == ["a"]
+
+
+async def test_guests_are_few(line):
+    queue = line(1)
+    for i in range(GUESTS + 3):
+        await queue.ask(f"k{i}", Claim(tenant=f"k{i}", shared=True), guest=True)
+    assert len(queue.begun) == 1 + GUESTS
+    await queue.end("k0")
+    await queue.end("k1")
+    assert len(queue.begun) == 3 + GUESTS
+
+
+async def test_nobody_is_the_guest_of_more_urgent_keys_only(line):
+    queue = line(1)
+    nightly = Claim(tenant="nightly", priority=10, shared=True)
+    await queue.ask("a", ALICE, guest=True)
+    await queue.ask("n", nightly, guest=True)
+    assert queue.begun == ["a"]
+    await queue.end("a")
+    await queue.ask("b", BOB, guest=True)
+    assert queue.begun == ["a", "n", "b"]
+
+
+async def test_a_wide_guest_begins_with_one_place(line):
+    queue = line(2)
+    await queue.ask("a", ALICE)
+    await queue.ask("c", CAROL)
+    await queue.ask("wide", BOB, sequences=5, guest=True)
+    assert (queue.held["wide"].places, queue.held["wide"].missing) == (1, 4)
+
+
+async def test_the_engine_is_told_whom_a_request_is_for_and_of_how_many_it_is(line):
+    queue = line(2)
+    for i in range(4):
+        await queue.ask(f"a{i}", ALICE)
+    nightly = Claim(tenant="nightly", priority=10, shared=True)
+    await queue.ask("n", nightly)
+    await queue.end("a0")
+    assert queue.held["a1"].share == Share(name="alice", others=2)
+    assert queue.held["n"].share == Share(name="nightly", priority=10)
+    assert Turn(claim=Claim(tenant="alice")).share is None

@@ -94,3 +94,55 @@ async def test_a_queue_that_one_key_has_filled_still_takes_the_request_of_anothe
         task.cancel()
     done = await asyncio.gather(*burst, return_exceptions=True)
     assert 503 in done
+
+
+async def has(server: Server, headers: dict[str, str], *, running: int, waiting: int) -> bool:
+    return await server.running(headers) == (running, waiting)
+
+
+ONE_PLACE = NARROW.replace("max_num_seqs = 8", "max_num_seqs = 1")
+
+
+async def test_with_one_place_an_answer_gives_way_to_the_request_of_another_key(
+    serve: Serve, tmp_path: Path
+) -> None:
+    server = await serve(ONE_PLACE, JARVIS_KEYS_FILE=keys_file(tmp_path, "busy", "calm"))
+    headers = {"authorization": "Bearer busy"}
+    long = server.client.post(
+        "/v1/chat/completions", json=server.body("!words=150 !delay=0.02"), headers=headers
+    )
+    answer = asyncio.create_task(long)
+    await until(lambda: has(server, headers, running=1, waiting=0), 20)
+    others = [asyncio.create_task(ask(server, "busy", "!words=1")) for _ in range(20)]
+    await until(lambda: has(server, headers, running=1, waiting=20), 20)
+    for _ in range(3):
+        assert await ask(server, "calm", "!words=2") == 200
+    assert not answer.done()
+    assert not any(task.done() for task in others)
+    said = (await answer).json()
+    assert said["usage"]["completion_tokens"] == 150
+    assert len(said["choices"][0]["message"]["content"].split()) == 150
+    assert await asyncio.gather(*others) == [200] * 20
+    await server.conserved(headers, ok=24)
+
+
+async def test_an_engine_where_nothing_gives_way_is_sent_no_more_than_it_has_places_for(
+    serve: Serve, tmp_path: Path
+) -> None:
+    keys = keys_file(tmp_path, "busy", "calm")
+    server = await serve(ONE_PLACE + "gives_way = false\n", JARVIS_KEYS_FILE=keys)
+    ended: list[str] = []
+
+    async def timed(key: str, text: str) -> None:
+        assert await ask(server, key, text) == 200
+        ended.append(key)
+
+    headers = {"authorization": "Bearer busy"}
+    busy = [asyncio.create_task(timed("busy", "!words=100 !delay=0.02"))]
+    await until(lambda: has(server, headers, running=1, waiting=0), 20)
+    busy += [asyncio.create_task(timed("busy", "!words=1")) for _ in range(2)]
+    await until(lambda: has(server, headers, running=1, waiting=2), 20)
+    await timed("calm", "!words=1")
+    await asyncio.gather(*busy)
+    assert ended == ["busy", "calm", "busy", "busy"]
+    await server.conserved(headers, ok=4)

@@ -250,10 +250,15 @@ class PrefixCache(Generic[S]):
             while self.ledger.idle > MOST_IDLE and self.evict():
                 pass
 
-    def take_away(self, sequence: S) -> None:
-        """Empty a sequence's slot; one that has generated text keeps its state."""
+    def take_away(self, sequence: S, *, whole: bool = False) -> None:
+        """Empty a sequence's slot.
+
+        Args:
+            sequence: If it has generated text, it keeps its state.
+            whole: Whether it keeps the state of a part of its prompt, too.
+        """
         slot = self.slots[sequence.seq]
-        if sequence.length > sequence.prompt_length:
+        if sequence.length > sequence.prompt_length or (whole and sequence.computed):
             sequence.saved = self._memory.save(slot.seq)
         if sequence.saved is None:
             sequence.computed = 0

@@ -194,6 +194,7 @@ class LlamaCppEngine:
                     length=len(ids),
                     most=most,
                     salt=_prefix_key(request),
+                    share=request.share,
                     adapter=request.adapter,
                     # Reuse of whole tiles gives the same numbers as computing anew.
                     stride=_NOTHING if scored else 1 if sampling.seed is None else ALIGNMENT,

@@ -6,13 +6,15 @@ stream of short ones waits for the other. Prompts less urgent than the first one
 tokens to its steps. Requests start as long as their prompts fit beside what runs; when the KV cache
 is full nonetheless, kept prefixes go first, then the youngest sequence makes room with its state
 saved. The oldest always goes on, so everything ends. Where sequences do not share cells the cache
-is never full, and those that run are kept side by side.
+is never full, and those that run are kept side by side. Where several share the engine, sequences
+give way for their sake too (``sharing.py``), and the prompt of who has nothing else is read alone.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic
 
 from attrs import frozen
@@ -20,6 +22,7 @@ from attrs import frozen
 from jarvis_llamacpp.cache import LEAST_REUSE, Match, PrefixCache, S, SequenceMemory
 from jarvis_llamacpp.ledger import KvLedger
 from jarvis_llamacpp.sequence import Sequence, common_prefix
+from jarvis_llamacpp.sharing import Sharing
 from jarvis_llamacpp.store import StateStore
 
 LEAST_LED = 64
@@ -102,6 +105,7 @@ class Scheduler(Generic[S]):
         unified: bool = True,
         store_bytes: int = 0,
         least_copy: int = LEAST_REUSE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with nothing.
 
@@ -115,6 +119,7 @@ class Scheduler(Generic[S]):
             unified: Whether all sequences share the cells of the KV cache.
             store_bytes: Bytes at most of sequences that left the KV cache.
             least_copy: Tokens; a shorter prefix is not copied.
+            clock: Tells the seconds.
         """
         ledger = KvLedger(sequences, kv_size, context_length, unified=unified)
         store = StateStore(store_bytes)
@@ -129,12 +134,14 @@ class Scheduler(Generic[S]):
         self.waiting: list[S] = []
         self.running: list[S] = []
         self._ledger = ledger
+        self._sharing: Sharing[S] = Sharing(clock)
         self._prompt_budget = prompt_budget
         self._sequences = sequences
         self._most_running = sequences
         self._partial_reuse = partial_reuse
         self._torn = 0
         self._steady: Plan[S] | None = None
+        self._was_alone = False  # the last step read a newcomer's prompt and nothing else
         self._adapter: str | None = None
         self._turns = 0
 
@@ -145,11 +152,16 @@ class Scheduler(Generic[S]):
 
     @property
     def makes_way(self) -> bool:
-        """Whether giving up a step helps who comes: there is a place, and all before it stays."""
-        return self._partial_reuse and len(self.running) < self._most_running
+        """Whether giving up a step helps who comes: there is a place, and all before it stays.
+
+        Where places are shared, who comes although all are taken is let in beside the others.
+        """
+        place = len(self.running) < self._most_running
+        return self._partial_reuse and (place or any(s.share for s in self.running))
 
     def add(self, sequence: S) -> None:
         """Queue a sequence."""
+        self._sharing.began_to_wait(sequence)
         insort(self.waiting, sequence, key=_order)
 
     def finish(self, sequence: S) -> None:
@@ -158,6 +170,7 @@ class Scheduler(Generic[S]):
         if sequence.seq < 0:
             self.waiting.remove(sequence)
             sequence.saved = None
+            self._lend()
         else:
             self.running.remove(sequence)
             self.cache.leave(sequence)
@@ -186,12 +199,19 @@ class Scheduler(Generic[S]):
         for chunk in plan.chunks:
             self._ledger.extend(chunk.sequence.seq, chunk.count)
             chunk.sequence.computed += chunk.count
+            chunk.sequence.stopped = None
 
     def retract(self, plan: Plan[S]) -> None:
         """Note that a step was begun and not computed to its end."""
         self._steady = None
+        for chunk in plan.chunks:
+            self._sharing.was_stopped(chunk.sequence)
         for sequence in (*(chunk.sequence for chunk in plan.chunks), *plan.singles):
             self.cache.cut_back(sequence)
+
+    def may_be_stopped(self, plan: Plan[S]) -> bool:
+        """Whether a step may be stopped although others that read the same were."""
+        return all(self._sharing.may_be_stopped(chunk.sequence) for chunk in plan.chunks)
 
     def relieve(self) -> bool:
         """Make room because llama.cpp had none for a step; False if there is nothing to give up."""
@@ -230,11 +250,15 @@ class Scheduler(Generic[S]):
         if not self.cache.make_room(len(singles)):
             return None
         singles.sort(key=_seq)
+        was_alone, self._was_alone = self._was_alone, False
         if not reading:
             plan: Plan[S] = Plan([], singles)
             if len(singles) == len(self.running) and not self._torn:
                 self._steady = plan
             return plan
+        lone = self._sharing.lone_newcomer(reading, self.running)
+        if lone is not None and lone.remaining <= self._prompt_budget and not was_alone:
+            reading, singles, self._was_alone = [lone], [], True
         chunks = self._share_out(reading, len(singles))
         if not chunks and not singles:
             return None
@@ -249,6 +273,8 @@ class Scheduler(Generic[S]):
         """
         others = sum(s.remaining for s in reading[1:])
         budget = min(self._prompt_budget, reading[0].remaining + others)
+        if any(s.in_pieces for s in reading):
+            budget = min(budget, 2 * ALIGNMENT - 1)
         self.cache.make_room(taken + budget)
         budget = min(budget, self._ledger.free - taken)
         chunks = []
@@ -291,34 +317,55 @@ class Scheduler(Generic[S]):
     # -- who runs --------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Start waiting sequences, in order; only those pass others that wait for a leader."""
-        promised = sum(s.remaining for s in self.running) if self.waiting else 0
-        at = 0
-        while at < len(self.waiting) and len(self.running) < self._most_running:
-            sequence = self.waiting[at]
+        """Start waiting sequences, in turn; only those pass others that wait for a leader."""
+        if not self.waiting:
+            return
+        for sequence in self._sharing.in_turn(self.waiting, self.running):
             if self._is_led(sequence):
-                at += 1
                 continue
-            match: Match[S] = Match()
-            if sequence.saved is None:
-                match = self.cache.match(sequence)
-                if self._find_leader(sequence, match.reused):
-                    at += 1
-                    continue
-            if not self._fits(promised + sequence.length - match.shared):
+            full = len(self.running) >= self._most_running
+            if full and self._sharing.who_gives_way(sequence, self.running) is None:
                 break
-            self.waiting.pop(at)
-            if sequence.saved is None:
-                self.cache.enter(sequence, match)
-            else:
-                self.cache.return_saved(sequence)
-            promised += sequence.remaining
-            insort(self.running, sequence, key=_order)
+            match = self._match(sequence)
+            if sequence.saved is None and self._find_leader(sequence, match.reused):
+                continue
+            while not self._has_room(sequence, match):
+                other = self._sharing.who_gives_way(sequence, self.running)
+                if other is None:
+                    return
+                self._give_way(other)
+                match = self._match(sequence)  # it may have been the other's
+            self._enter(sequence, match)
+            if self._sharing.lone_newcomer([sequence], self.running) is not None:
+                break  # to make a place for others may take long
+            if sequence.share is not None:
+                self.cache.store_ahead()  # else a newcomer might have to wait for that
 
-    def _fits(self, tokens: int) -> bool:
-        """Whether so many further tokens fit beside what runs; alone, everything does."""
+    def _match(self, sequence: S) -> Match[S]:
+        return Match() if sequence.saved is not None else self.cache.match(sequence)
+
+    def _enter(self, sequence: S, match: Match[S]) -> None:
+        """Give a waiting sequence a free place."""
+        self.waiting.remove(sequence)
+        if sequence.saved is None:
+            self.cache.enter(sequence, match)
+        else:
+            self.cache.return_saved(sequence)
+            self._lend()
+        self._sharing.got_place(sequence)
+        insort(self.running, sequence, key=_order)
+
+    def _has_room(self, sequence: S, match: Match[S]) -> bool:
+        """Whether a sequence has a place, and its tokens fit beside what runs.
+
+        Alone, all of them do.
+        """
+        if len(self.running) >= self._most_running:
+            return False
         if not self.running or not self._ledger.unified:
             return True
+        promised = sum(s.remaining for s in self.running)
+        tokens = promised + sequence.length - match.shared
         headroom = HEADROOM * (len(self.running) + 1)
         return self._ledger.live + tokens + headroom <= self._ledger.total
 
@@ -366,12 +413,33 @@ class Scheduler(Generic[S]):
         gap = next(seq for seq in range(first, last) if seq not in taken)
         self.cache.move(next(s for s in self.running if s.seq == last), gap)
 
-    def _preempt(self, sequence: S) -> None:
+    def _preempt(self, sequence: S, *, whole: bool = False) -> None:
         """Let a sequence make room for the others; it goes on when it fits again."""
         self._steady = None
         self.running.remove(sequence)
-        self.cache.take_away(sequence)
+        self.cache.take_away(sequence, whole=whole)
         self.add(sequence)
+
+    def _give_way(self, sequence: S) -> None:
+        """Let a sequence give its place to somebody else's.
+
+        The states of those that did take room of the store, but for one, which there is always. If
+        there is no more, it is computed again, and so that it gets on at all it stays from then on.
+        """
+        had = sequence.computed
+        self._preempt(sequence, whole=True)
+        if sequence.saved is not None and self._lend() > max(
+            self.cache.store.limit, len(sequence.saved)
+        ):
+            sequence.saved, sequence.computed = None, 0
+            self._lend()
+        sequence.stays = had > 0 and sequence.saved is None
+
+    def _lend(self) -> int:
+        """Let saved states take room of the store; returns their bytes."""
+        size = sum(len(s.saved) for s in self.waiting if s.saved is not None)
+        self.cache.store.lend(size)
+        return size
 
 
 def _shares(reading: list[S], budget: int, others: int) -> Iterator[tuple[S, int]]:

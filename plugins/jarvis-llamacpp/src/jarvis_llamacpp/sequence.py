@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from attrs import define
 
+from jarvis_core import Share
+
 Tokens = npt.NDArray[np.int32]
 
 
@@ -19,6 +21,7 @@ class Sequence:
         length: Tokens known: prompt and generated ones.
         order: Who comes first: priority, then arrival; smaller is sooner.
         salt: Prefix reuse stays among sequences of one salt.
+        share: Whom it is for, where several share the engine.
         adapter: Name of the LoRA adapter that it is computed with.
         stride: Only multiples of this many tokens are reused from other sequences.
         scored: Whether the logits after every token of the prompt are wanted.
@@ -29,6 +32,12 @@ class Sequence:
         leader: A sequence that is just computing a prefix of this one.
         led: Tokens of that prefix.
         kept: Whether others may reuse what it computes.
+        since: When it got its place, or began to wait for one, in seconds.
+        waited: Seconds that it waited for its place after it had begun.
+        begun: Whether it had a place before.
+        stopped: When a step that read it was first stopped since it last got on, in seconds.
+        in_pieces: Whether it is read in short steps, because one was stopped.
+        stays: Whether it gives way to nobody: what it computed was lost once.
     """
 
     tokens: Tokens
@@ -36,6 +45,7 @@ class Sequence:
     length: int
     order: tuple[int, int] = (0, 0)
     salt: str | None = None
+    share: Share | None = None
     adapter: str | None = None
     stride: int = 1
     scored: bool = False
@@ -46,6 +56,12 @@ class Sequence:
     leader: Sequence | None = None
     led: int = 0
     kept: bool = True
+    since: float = 0.0
+    waited: float = 0.0
+    begun: bool = False
+    stopped: float | None = None
+    in_pieces: bool = False
+    stays: bool = False
 
     @property
     def remaining(self) -> int:

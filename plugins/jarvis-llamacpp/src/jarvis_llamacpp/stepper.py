@@ -105,9 +105,15 @@ class Stepper:
     def _yields_to(self, plan: Plan[Continuation]) -> int | None:
         """Requests of a smaller priority stop a step that reads much.
 
-        What it has read is read again. As much must be read before that happens another time.
+        What it has read is read again. As much must be read before that happens another time; where
+        others share the engine, it may happen again for a while.
         """
-        if self._lost or _read(plan) <= ALIGNMENT or not self.scheduler.makes_way:
+        if not self.scheduler.makes_way or not plan.chunks:
+            return None
+        shared = all(chunk.sequence.share is not None for chunk in plan.chunks)
+        if shared and not self.scheduler.may_be_stopped(plan):
+            return None
+        if not shared and (self._lost or _read(plan) <= ALIGNMENT):
             return None
         return min(chunk.sequence.order[0] for chunk in plan.chunks)
 

@@ -43,12 +43,14 @@ class StateStore:
     Attributes:
         limit: Bytes at most.
         used: Bytes that are taken.
+        lent: Bytes of its room that others take.
     """
 
     def __init__(self, limit: int) -> None:
         """Begin with nothing; a limit of 0 keeps nothing ever."""
         self.limit = limit
         self.used = 0
+        self.lent = 0
         self._by_age: OrderedDict[int, Stored] = OrderedDict()
         self._by_key: dict[str | None, list[Stored]] = {}
 
@@ -87,8 +89,12 @@ class StateStore:
         self._by_key[salt] = line
         self._by_age[id(stored)] = stored
         self.used += stored.size
-        while self.used > self.limit:
-            self._drop(next(iter(self._by_age.values())))
+        self._shrink()
+
+    def lend(self, size: int) -> None:
+        """Leave so many bytes of its room to others."""
+        self.lent = size
+        self._shrink()
 
     def find(self, tokens: Tokens, salt: str | None, *, whole: bool) -> tuple[Stored | None, int]:
         """The state with the longest common prefix, and the prefix's tokens.
@@ -126,6 +132,10 @@ class StateStore:
         self.used = 0
         self._by_age.clear()
         self._by_key.clear()
+
+    def _shrink(self) -> None:
+        while self.used and self.used + self.lent > self.limit:
+            self._drop(next(iter(self._by_age.values())))
 
     def _drop(self, stored: Stored) -> None:
         line = self._by_key[stored.salt]
