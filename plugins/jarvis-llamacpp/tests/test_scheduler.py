@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from jarvis_core import Share
 from jarvis_llamacpp.cache import MOST_IDLE
 from jarvis_llamacpp.scheduler import (
     ADAPTER_TURNS,
@@ -92,6 +93,7 @@ class Engine:
     ) -> None:
         self.memory = Memory(kv_size, partial=partial, saves=saves, unified=unified)
         self.n_batch = n_batch
+        self.now = 0.0
         self.scheduler: Scheduler[Sequence] = Scheduler(
             self.memory,
             sequences=sequences,
@@ -102,6 +104,7 @@ class Engine:
             unified=unified,
             store_bytes=store_bytes,
             least_copy=least_copy,
+            clock=lambda: self.now,
         )
         self.most: dict[Sequence, int] = {}
         self.arrivals = 0
@@ -115,6 +118,7 @@ class Engine:
         priority: int = 0,
         salt: str | None = None,
         stride: int = 1,
+        share: Share | None = None,
     ) -> Sequence:
         ids = np.fromiter(prompt, np.int32)
         tokens = np.zeros(len(ids) + most, np.int32)
@@ -127,12 +131,15 @@ class Engine:
             order=(priority, self.arrivals),
             salt=salt,
             stride=stride,
+            share=share,
         )
         self.most[sequence] = len(tokens)
         self.scheduler.add(sequence)
         return sequence
 
-    def step(self) -> Plan[Sequence]:
+    def step(self, *, stopped: bool = False) -> Plan[Sequence]:
+        """Compute a step, which takes a tenth of a second, unless it is stopped in the middle."""
+        self.now += 0.1
         plan = self.scheduler.schedule()
         work = [(c.sequence, c.count) for c in plan.chunks] + [(s, 1) for s in plan.singles]
         assert sum(chunk.count for chunk in plan.chunks) <= self.n_batch
@@ -141,6 +148,10 @@ class Engine:
             self.memory.write(sequence.seq, start, sequence.tokens[start : start + count])
             if sequence not in self.begun:
                 self.begun.append(sequence)
+        if stopped:
+            self.scheduler.retract(plan)
+            self.check()
+            return plan
         self.scheduler.commit(plan)
         self.check()
         for sequence in [c.sequence for c in plan.chunks if c.last] + plan.singles:
@@ -502,6 +513,10 @@ def test_whatever_comes_everything_ends_with_its_own_tokens(seed: int) -> None:
         partial=rng.random() < 0.8,
         saves=rng.random() < 0.8,
     )
+    shares = [None]
+    if rng.random() < 0.7:
+        shares = [Share(name=name, others=rng.randint(0, 2)) for name in "abcd"]
+        shares.append(Share(name="nightly", priority=10))
     stems = [[rng.randrange(900) for _ in range(120)] for _ in range(3)]
     alive: dict[Sequence, tuple[list[int], int]] = {}
     for _ in range(20):
@@ -515,9 +530,10 @@ def test_whatever_comes_everything_ends_with_its_own_tokens(seed: int) -> None:
                 priority=rng.randint(0, 1),
                 salt=rng.choice([None, "a"]),
                 stride=rng.choice([1, 64]),
+                share=rng.choice(shares),
             )
             alive[sequence] = (prompt, most)
-        engine.step()
+        engine.step(stopped=rng.random() < 0.1)
         while rng.random() < 0.5 and engine.scheduler.cache.store_ahead():
             engine.check()
         open_ones = list(engine.most)
@@ -530,6 +546,169 @@ def test_whatever_comes_everything_ends_with_its_own_tokens(seed: int) -> None:
     for sequence, (prompt, most) in alive.items():
         assert sequence.tokens.tolist() == expected(prompt, most)
     assert engine.scheduler.cache.ledger.live == 0
+
+
+MANY, LONE = Share(name="many", others=9), Share(name="lone")
+
+
+@pytest.mark.parametrize("unified", [False, True])
+@pytest.mark.parametrize("sequences", [1, 2, 4])
+def test_a_running_sequence_gives_way_at_once_and_goes_on_as_before(
+    sequences: int, unified: bool
+) -> None:
+    engine = Engine(sequences=sequences, unified=unified)
+    prompts = [range(100 * i, 100 * i + 20) for i in range(sequences)]
+    many = [engine.add(prompt, most=30, priority=1, share=MANY) for prompt in prompts]
+    for _ in range(4):
+        engine.step()
+    lone = engine.add(range(5000, 5040), most=5, share=LONE)
+    plan = engine.step()
+
+    assert [(c.sequence, c.last) for c in plan.chunks] == [(lone, True)]
+    assert [s for s in many if s.seq < 0] == [many[-1]]
+    read = many[-1].computed
+    assert read > 20
+    for _ in range(4):
+        engine.step()
+    assert lone.length == 45
+    engine.step()
+    assert many[-1].computed == read + 1
+    engine.run()
+    for sequence, prompt in zip(many, prompts, strict=True):
+        assert sequence.tokens.tolist() == expected(prompt, 30)
+        assert sequence.saved is None
+    assert engine.scheduler.cache.store.lent == 0
+
+
+def test_a_place_that_is_free_is_not_enough_where_the_cells_are_not() -> None:
+    engine = Engine(sequences=4, kv_size=512, context_length=512)
+    long = [range(1000 * i, 1000 * i + 180) for i in range(2)]
+    many = [engine.add(prompt, most=50, priority=1, share=MANY) for prompt in long]
+    for _ in range(8):
+        engine.step()
+    lone = engine.add(range(5000, 5080), most=5, share=LONE)
+    engine.step()
+
+    assert engine.scheduler.running == [lone, many[0]]
+    engine.run()
+    assert lone.tokens.tolist() == expected(range(5000, 5080), 5)
+    assert [s.tokens.tolist() for s in many] == [expected(prompt, 50) for prompt in long]
+
+
+def test_a_row_of_newcomers_does_not_hold_up_what_gave_way_for_good() -> None:
+    engine = Engine(sequences=1)
+    long = engine.add(range(300), most=40, priority=1, share=MANY)
+    newcomers = 0
+    while long in engine.most:
+        if len(engine.most) == 1:
+            engine.add(range(5000, 5040), most=5, share=LONE)
+            newcomers += 1
+        engine.step()
+
+    assert long.tokens.tolist() == expected(range(300), 40)
+    assert 10 < newcomers < 100
+
+
+def test_two_long_answers_have_the_only_place_by_turns() -> None:
+    engine = Engine(sequences=1)
+    a, b = (engine.add(range(i, i + 20), most=60, share=Share(name=f"{i}")) for i in (0, 50))
+    turns: list[Sequence] = []
+    while plan := engine.step():
+        [now] = plan.singles or [chunk.sequence for chunk in plan.chunks]
+        if now not in turns[-1:]:
+            turns.append(now)
+
+    assert turns[:4] == [a, b, a, b]
+    assert 8 <= len(turns) <= 16
+    assert [a.tokens.tolist(), b.tokens.tolist()] == [
+        expected(range(20), 60),
+        expected(range(50, 70), 60),
+    ]
+
+
+def test_a_prompt_that_is_half_read_goes_on_where_it_was() -> None:
+    engine = Engine(sequences=1, n_batch=128)
+    long = engine.add(range(500), share=MANY, priority=1)
+    engine.step()
+    engine.add(range(600, 640), most=1, share=LONE)
+    engine.step()
+
+    assert long.computed == 128
+    engine.step()
+    assert long.computed == 256
+    engine.run()
+    assert long.tokens.tolist() == expected(range(500), 4)
+
+
+def test_what_cannot_be_saved_is_computed_again_and_gives_way_once() -> None:
+    engine = Engine(sequences=1, saves=False)
+    long = engine.add(range(100), most=20, priority=1, share=MANY)
+    for _ in range(5):
+        engine.step()
+    engine.add(range(600, 640), most=1, share=LONE)
+    engine.step()
+    second = engine.add(range(700, 740), most=1, share=LONE)
+    engine.step()
+    assert second.computed == 40  # it was next before the other came back
+    engine.step()
+    engine.add(range(800, 840), most=1, share=LONE)
+    engine.step()
+
+    assert long.seq >= 0
+    engine.run()
+    assert long.tokens.tolist() == expected(range(100), 20)
+
+
+def test_states_of_those_that_gave_way_take_room_of_the_store() -> None:
+    engine = Engine(sequences=1, store_bytes=2000)
+    engine.add(range(100), most=1)  # 1.2 kB in the store
+    engine.run()
+    long = engine.add(range(1000, 1200), most=40, priority=1, share=MANY)
+    for _ in range(5):
+        engine.step()
+    store = engine.scheduler.cache.store
+    assert (len(store), store.lent) == (1, 0)
+    engine.add(range(600, 640), most=20, share=LONE)
+    engine.step()
+
+    assert long.saved is not None
+    assert store.lent == len(long.saved) > 800
+    assert len(store) == 0
+    engine.scheduler.finish(long)
+    assert store.lent == 0
+
+
+def test_a_second_state_beyond_the_store_is_given_up() -> None:
+    engine = Engine(sequences=1, store_bytes=1000)
+    keys = [Share(name=name) for name in "abc"]
+    made = [
+        engine.add(range(1000 * i, 1000 * i + 180), most=20, share=share)
+        for i, share in enumerate(keys[:1])
+    ]
+    for _ in range(4):
+        engine.step()
+    for i, share in enumerate(keys[1:], 1):
+        made.append(engine.add(range(1000 * i, 1000 * i + 180), most=20, share=share))
+        for _ in range(3):
+            engine.step()
+
+    assert [s.saved is not None for s in made] == [True, False, False]
+    assert [s.stays for s in made] == [False, True, False]
+    engine.run()
+    assert [s.tokens.tolist() for s in made] == [
+        expected(range(1000 * i, 1000 * i + 180), 20) for i in range(3)
+    ]
+
+
+def test_after_a_stop_a_prompt_is_read_in_pieces_that_are_whole_tiles() -> None:
+    engine = Engine(sequences=1, n_batch=512)
+    long = engine.add(range(350), share=MANY)
+    engine.step(stopped=True)
+    counts = [engine.step().chunks[0].count for _ in range(5)]
+
+    assert counts == [64, 64, 64, 64, 94]
+    engine.run()
+    assert long.tokens.tolist() == expected(range(350), 4)
 
 
 def test_conversations_that_left_the_slots_are_resumed_from_the_store() -> None:

@@ -320,6 +320,7 @@ class Scheduler(Generic[S]):
         """Start waiting sequences, in turn; only those pass others that wait for a leader."""
         if not self.waiting:
             return
+        entered: list[S] = []
         for sequence in self._sharing.in_turn(self.waiting, self.running):
             if self._is_led(sequence):
                 continue
@@ -331,11 +332,12 @@ class Scheduler(Generic[S]):
                 continue
             while not self._has_room(sequence, match):
                 other = self._sharing.who_gives_way(sequence, self.running)
-                if other is None:
+                if other is None or other in entered:
                     return
-                self._give_way(other)
+                self._give_way(other, sequence)
                 match = self._match(sequence)  # it may have been the other's
             self._enter(sequence, match)
+            entered.append(sequence)
             if self._sharing.lone_newcomer([sequence], self.running) is not None:
                 break  # to make a place for others may take long
             if sequence.share is not None:
@@ -420,19 +422,20 @@ class Scheduler(Generic[S]):
         self.cache.take_away(sequence, whole=whole)
         self.add(sequence)
 
-    def _give_way(self, sequence: S) -> None:
-        """Let a sequence give its place to somebody else's.
+    def _give_way(self, sequence: S, other: S) -> None:
+        """Let a sequence give its place to another one.
 
         The states of those that did take room of the store, but for one, which there is always. If
         there is no more, it is computed again, and so that it gets on at all it stays from then on.
         """
         had = sequence.computed
         self._preempt(sequence, whole=True)
-        if sequence.saved is not None and self._lend() > max(
-            self.cache.store.limit, len(sequence.saved)
-        ):
-            sequence.saved, sequence.computed = None, 0
-            self._lend()
+        if sequence.saved is not None:
+            leaving = 0 if other.saved is None else len(other.saved)
+            most = max(self.cache.store.limit, len(sequence.saved)) + leaving
+            if self._lend() > most:
+                sequence.saved, sequence.computed = None, 0
+                self._lend()
         sequence.stays = had > 0 and sequence.saved is None
 
     def _lend(self) -> int:
