@@ -18,6 +18,7 @@ from jarvis_core import (
     GenerationRequest,
     Prompt,
     SamplingParams,
+    Share,
     TextStream,
     read_pieces,
 )
@@ -124,10 +125,18 @@ def start(context: Context) -> Runner:
 
 
 def job(
-    prompt: str, *, count: int = 3, endless: bool = False, priority: int = 0, **changes: Any
+    prompt: str,
+    *,
+    count: int = 3,
+    endless: bool = False,
+    priority: int = 0,
+    share: Share | None = None,
+    **changes: Any,
 ) -> Job:
     sampling = SamplingParams(**{"temperature": 0.0, **changes})
-    request = GenerationRequest(id="r", prompt=Prompt(), sampling=sampling, priority=priority)
+    request = GenerationRequest(
+        id="r", prompt=Prompt(), sampling=sampling, priority=priority, share=share
+    )
     found = Job(request=request, reply=Reply(asyncio.get_running_loop()), open=1)
     ids = list(prompt.encode())
     tokens = np.zeros(len(ids) + count, np.int32)
@@ -140,6 +149,7 @@ def job(
             tokens=tokens,
             prompt_length=len(ids),
             length=len(ids),
+            share=share,
             most=len(tokens),
             end_ids=frozenset() if endless else LETTERS.end_ids,
             min_tokens=0,
@@ -445,6 +455,35 @@ async def test_nothing_is_stopped_for_who_has_no_place(context: Context, runner:
 
     assert await asyncio.gather(*map(read, jobs)) == ["y", "bcd", "cde", "def", "efg"]
     assert (await read(urgent), stopped) == ("def", [False])
+
+
+async def test_steps_of_a_crowd_are_stopped_for_each_of_others_though_all_places_are_taken(
+    context: Context, runner: Runner
+) -> None:
+    crowd, lone = Share(name="crowd", others=9), [Share(name=f"{i}") for i in range(3)]
+    singles = [job(letter * 3, share=share) for letter, share in zip("xyz", lone, strict=True)]
+    waiting = iter(singles)
+    stopped = 0
+
+    def faults(batch: Batch) -> bool:
+        nonlocal stopped
+        if batch.size > 6 and (new := next(waiting, None)) is not None:
+            runner.submit(new)
+        if context.interrupt.is_set():
+            stopped += 1
+            raise StepInterrupted
+        return True
+
+    context.paused.clear()
+    context.faults = faults
+    many = [job(letter * 120, priority=9, share=crowd) for letter in "abcd"]
+    for each in many:
+        runner.submit(each)
+    context.paused.set()
+
+    assert await asyncio.gather(*map(read, many)) == ["bcd", "cde", "def", "efg"]
+    assert await asyncio.gather(*map(read, singles)) == ["yz{", "z{|", "{|}"]
+    assert stopped == 3
 
 
 async def test_aborting_twice_or_after_the_end_does_nothing(runner: Runner) -> None:
