@@ -62,6 +62,11 @@ def words(count: int, seed: str) -> str:
     return " ".join(random.Random(seed).choices(_WORDS, k=count))
 
 
+def digits(count: int, seed: str) -> str:
+    """So many digits that a seed determines, each of them a token of most vocabularies."""
+    return "".join(random.Random(seed).choices("0123456789", k=count))
+
+
 def chat(*texts: str, system: str = "Answer the user.", tokens: int) -> dict[str, Any]:
     """A greedy chat of exactly so many tokens; ``texts`` are user's and model's by turns."""
     turns = [

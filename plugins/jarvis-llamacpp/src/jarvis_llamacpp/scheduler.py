@@ -245,20 +245,21 @@ class Scheduler(Generic[S]):
         """A step, or None if the youngest sequence must make room first."""
         singles: list[S] = []
         reading: list[S] = []
-        for sequence in self._of_one_adapter():
+        was_alone, self._was_alone = self._was_alone, False
+        together = self._of_one_adapter()
+        lone = None if was_alone else self._sharing.lone_newcomer(together, self.running)
+        if lone is not None and lone.remaining <= self._prompt_budget:
+            together, self._was_alone = [lone], True
+        for sequence in together:
             (singles if sequence.length - sequence.computed == 1 else reading).append(sequence)
         if not self.cache.make_room(len(singles)):
             return None
         singles.sort(key=_seq)
-        was_alone, self._was_alone = self._was_alone, False
         if not reading:
             plan: Plan[S] = Plan([], singles)
             if len(singles) == len(self.running) and not self._torn:
                 self._steady = plan
             return plan
-        lone = self._sharing.lone_newcomer(reading, self.running)
-        if lone is not None and lone.remaining <= self._prompt_budget and not was_alone:
-            reading, singles, self._was_alone = [lone], [], True
         chunks = self._share_out(reading, len(singles))
         if not chunks and not singles:
             return None
@@ -338,7 +339,7 @@ class Scheduler(Generic[S]):
                 match = self._match(sequence)  # it may have been the other's
             self._enter(sequence, match)
             entered.append(sequence)
-            if self._sharing.lone_newcomer([sequence], self.running) is not None:
+            if sequence.share is not None and not sequence.share.others:
                 break  # to make a place for others may take long
             if sequence.share is not None:
                 self.cache.store_ahead()  # else a newcomer might have to wait for that

@@ -60,9 +60,9 @@ class Sharing(Generic[S]):
         stopped = sequence.stopped
         return stopped is None or self._clock() - stopped < MOST_STOPPED
 
-    def lone_newcomer(self, reading: Iterable[S], running: Sequence[S]) -> S | None:
-        """A sequence that has just come and is the only one of who it is for."""
-        lone = [s for s in reading if s.share is not None and not s.share.others]
+    def lone_newcomer(self, among: Iterable[S], running: Sequence[S]) -> S | None:
+        """A sequence without a token yet that is the only one of who it is for."""
+        lone = [s for s in among if s.share and not s.share.others and s.length == s.prompt_length]
         if not lone or len(running) == 1:
             return None
         counts = _counts(running)
