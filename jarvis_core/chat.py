@@ -131,10 +131,14 @@ async def _within(
 async def render(
     request: ChatRequest, *, chat_format: ChatFormat, context: FormatContext
 ) -> Prompt:
-    """Render a request; a format that says it is ``blocking`` renders off the event loop."""
-    if getattr(chat_format, "blocking", False):
-        return await asyncio.to_thread(prompt_of, request, chat_format, context)
-    return prompt_of(request, chat_format, context)
+    """Render a request: off the event loop where a ``blocking`` format cannot do it ``at_once``."""
+    if not getattr(chat_format, "blocking", False):
+        return prompt_of(request, chat_format, context)
+    at_once = getattr(chat_format, "at_once", None)
+    prompt: Prompt | None = at_once(request, context) if at_once else None
+    if prompt is not None:
+        return prompt
+    return await asyncio.to_thread(prompt_of, request, chat_format, context)
 
 
 def prompt_of(request: ChatRequest, chat_format: ChatFormat, context: FormatContext) -> Prompt:

@@ -190,7 +190,7 @@ def arguments_object(arguments: str, *, param: str = "messages") -> Any:
         RequestError: The text is not JSON, or holds what cannot be printed as JSON again.
     """
     try:
-        value = json.loads(arguments or "{}", parse_constant=_no_constant, parse_float=_finite)
+        value = _ARGUMENTS.decode(arguments or "{}")
         if "\\u" in arguments:
             tojson(value).encode()  # a lone surrogate is no text that a tokenizer could read
     except (ValueError, RecursionError) as error:
@@ -212,6 +212,9 @@ def _finite(text: str) -> float | int:
     if (exact := Decimal(text)).adjusted() > _MOST_DIGITS:
         raise ValueError(f"{text} is out of range")
     return int(exact)
+
+
+_ARGUMENTS = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def developer_as_system(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -283,6 +283,27 @@ async def test_blocking_format_renders_off_the_event_loop(engine: FakeEngine) ->
     assert seen[0] is not threading.main_thread()
 
 
+@pytest.mark.parametrize("able", [True, False])
+async def test_blocking_format_renders_on_the_event_loop_what_it_can_at_once(
+    able: bool, engine: FakeEngine
+) -> None:
+    seen: list[threading.Thread] = []
+
+    class Blocking(FakeFormat):
+        blocking = True
+
+        def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+            seen.append(threading.current_thread())
+            return super().render(request, context)
+
+        def at_once(self, request: ChatRequest, context: FormatContext) -> Prompt | None:
+            return self.render(request, context) if able else None
+
+    await complete(engine, request(), chat_format=Blocking())
+    assert len(seen) == 1
+    assert (seen[0] is threading.main_thread()) is able
+
+
 async def test_format_sees_the_model_and_the_clock(engine: FakeEngine) -> None:
     seen: list[FormatContext] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -59,14 +60,19 @@ class Shape:
     nothing_is_null: bool = False
 
 
-def shapes(request: ChatRequest) -> list[Shape]:
-    """The shapes to try, in this order."""
-    tries = [Shape()]
+_USUAL = Shape()
+
+
+def shapes(request: ChatRequest) -> Iterator[Shape]:
+    """The shapes to try, in this order; most templates take the first."""
+    tries = [_USUAL]
+    yield _USUAL
     if any(m.role == "developer" for m in request.messages):
         tries.append(Shape(developer="system"))
     if any(m.tool_calls for m in request.messages):
         tries.append(evolve(tries[-1], arguments_as_text=True))
-    return [*tries, *(evolve(shape, nothing_is_null=True) for shape in tries)]
+    yield from tries[1:]
+    yield from (evolve(shape, nothing_is_null=True) for shape in tries)
 
 
 def check_kwargs(request: ChatRequest, template: str) -> None:

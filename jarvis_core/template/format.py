@@ -6,8 +6,8 @@ Answers are read by the markers that the template holds, see ``jarvis_core.templ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve, field, frozen
 
@@ -32,6 +32,12 @@ from jarvis_core.template.markers import markers_of
 from jarvis_core.template.marks import Marker, control_tokens, unused_characters
 from jarvis_core.template.media import check_parts, media_kinds, parts_of, place
 
+if TYPE_CHECKING:
+    from jarvis_core.template.inline import InlineRenderer
+
+_Print = Callable[[str, dict[str, Any], str], str]  # of a template, its variables and the clock
+_AT_ONCE = 4  # renderings: of two shapes, both marked
+
 # Texts that end a turn in every template that holds them.
 _END_OF_TURN = (
     "<|im_end|>",
@@ -48,15 +54,16 @@ class TemplateFormat:
 
     Attributes:
         name: ``template``.
-        blocking: ``render`` waits for another process, two seconds at most: call it in a thread.
+        blocking: ``render`` may wait for another process, two seconds at most: call it in a thread.
     """
 
     name = "template"
     blocking = True
 
     def __init__(self, helper: TemplateHelper | None = None) -> None:
-        """Render in a helper process, which is started for the first prompt."""
+        """Render in a helper process, which is started for the first prompt, and then here."""
         self._helper = helper or TemplateHelper()
+        self._inline: InlineRenderer | None = None
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
         """The prompt that the template prints.
@@ -67,6 +74,26 @@ class TemplateFormat:
             UnsupportedParameter: The template does not look at something that was asked of it.
             ConfigError: The template is not Jinja.
         """
+        return self._rendered(request, context, self._print)
+
+    def at_once(self, request: ChatRequest, context: FormatContext) -> Prompt | None:
+        """The prompt, if it takes some milliseconds at most; None where ``render`` has to be."""
+        if (inline := self._inline) is None:
+            return None
+        left = iter(range(_AT_ONCE))
+
+        def print_(template: str, given: dict[str, Any], now: str) -> str:
+            text = inline.render(template, given, now=now) if next(left, None) is not None else None
+            if text is None:
+                raise RenderError("time")
+            return text
+
+        try:
+            return self._rendered(request, context, print_)
+        except JarvisError:
+            return None
+
+    def _rendered(self, request: ChatRequest, context: FormatContext, print_: _Print) -> Prompt:
         template = context.model.chat_template
         if not template:
             raise RequestError(
@@ -80,7 +107,7 @@ class TemplateFormat:
         lost: RenderError | None = None
         for told, shape in _tries(request, context, template):
             try:
-                prompt = self._render(told, context, template, shape)
+                prompt = self._render(told, context, shape, print_)
             except RenderError as error:
                 lost = lost or error
                 if error.kind not in ("failed", "refused"):
@@ -115,14 +142,26 @@ class TemplateFormat:
         """End the helper process."""
         self._helper.close()
 
-    def _render(self, told: Told, context: FormatContext, template: str, shape: Shape) -> Prompt:
-        request = told.request
+    def _print(self, template: str, given: dict[str, Any], now: str) -> str:
+        """What a template prints: here, if that is known to cost little, or in the process."""
+        text = self._inline.render(template, given, now=now) if self._inline else None
+        if text is None:
+            text = self._helper.render(template, given, now=now)
+            if self._inline is None:
+                from jarvis_core.template.inline import InlineRenderer  # it imports Jinja
+
+                self._inline = InlineRenderer()
+            self._inline.learn(template)
+        return text
+
+    def _render(self, told: Told, context: FormatContext, shape: Shape, print_: _Print) -> Prompt:
+        request, template = told.request, context.model.chat_template or ""
         given = variables(request, context, template, shape)
         before, after, cut = unused_characters((template, given), 3)
         if request.continue_final_message:
             leave_open(given, cut + " ")
         now = context.now.isoformat()
-        text = _up_to(cut, self._helper.render(template, given, now=now), request)
+        text = _up_to(cut, print_(template, given, now), request)
         out = PromptBuilder()
         stop = [t for t in _END_OF_TURN if t in template]
         thinks = markers_of(template).opens_reasoning(text, request)
@@ -133,7 +172,7 @@ class TemplateFormat:
         if marker is None or not marker.marked:
             out.scaffold(told.with_tokens(text))
             return out.build(stop=stop, starts_in_reasoning=thinks)
-        again = _up_to(cut, self._helper.render(template, marked, now=now), request)
+        again = _up_to(cut, print_(template, marked, now), request)
         if marker.unmark(again) != text:
             raise RequestError(
                 "the conversation holds the text of a control token, and the model's chat template "

@@ -41,7 +41,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
     sys.path[:] = json.loads(sys.argv[1])
-    compiled = _compiler()
+    compiled = compiler()
     _limit_resources()
     with socket.socket(fileno=0) as peer:
         peer.settimeout(POLL_SECONDS)
@@ -80,14 +80,24 @@ def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:300]
 
 
-def _compiler() -> Callable[[str], Any]:
+def compiler() -> Callable[[str], Any]:
     """A function that compiles a template, or knows it already."""
     from functools import lru_cache
 
+    from jinja2.sandbox import SandboxedEnvironment
+
+    # Some templates append to lists. What they may change came with the job, or is their own.
+    environment = SandboxedEnvironment(**options())
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    return lru_cache(maxsize=8)(environment.from_string)
+
+
+def options() -> dict[str, Any]:
+    """How templates are read, by an environment of Jinja's."""
     from jinja2 import nodes
     from jinja2.ext import Extension
     from jinja2.parser import Parser
-    from jinja2.sandbox import SandboxedEnvironment
 
     class Generation(Extension):
         """``{% generation %}`` marks what a model wrote, for training; its body is printed."""
@@ -99,22 +109,26 @@ def _compiler() -> Callable[[str], Any]:
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
             return nodes.Scope(body, lineno=line)
 
-    # Some templates append to lists. What they may change came with the job, or is their own.
-    environment = SandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    return lru_cache(maxsize=8)(environment.from_string)
+    return {
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+        "extensions": [Generation, "jinja2.ext.loopcontrols"],
+    }
 
 
-def _tojson(
+_AS_JSON = json.JSONEncoder(ensure_ascii=False)  # to make one takes as long as to use it
+
+
+def tojson(
     value: Any,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
+    """The filter ``tojson`` of chat templates, which escapes nothing for HTML."""
+    if not ensure_ascii and indent is None and separators is None and not sort_keys:
+        return _AS_JSON.encode(value)
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -124,7 +138,12 @@ def _tojson(
     )
 
 
-def _raise_exception(message: object) -> None:
+def raise_exception(message: object) -> None:
+    """What a template calls to refuse a conversation.
+
+    Raises:
+        RefusalError: Always.
+    """
     raise RefusalError(message)
 
 

@@ -152,7 +152,7 @@ def test_without_images_the_text_of_a_place_is_text(template: TemplateFormat) ->
 
 def test_templates_never_see_the_image(template: TemplateFormat, helper: Recorder) -> None:
     helper.given.clear()
-    render(template, IN_ORDER, user("a", FIRST))
+    render(template, IN_ORDER + "{# rendered first by the process #}", user("a", FIRST))
     assert helper.given[0]["messages"][0]["content"][1] == {"type": "image"}
     assert "AAAA" not in json.dumps(helper.given)
 
