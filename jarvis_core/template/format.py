@@ -1,5 +1,8 @@
 """The chat format ``template``: whatever the model's own Jinja template prints.
 
+A process renders it the first time, and judges what fails or could cost much, see ``helper``; the
+rest is rendered here, see ``inline``.
+
 Answers are read by the markers that the template holds, see ``jarvis_core.template.markers``.
 """
 

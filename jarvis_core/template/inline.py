@@ -22,7 +22,7 @@ from jarvis_core.template.process import options, raise_exception
 from jarvis_core.template.rewriting import DICT_NAMES, FUNCTIONS, TESTS, rewrite
 
 BUDGET = 500_000
-"""Units of one rendering; a unit is up to 35 ns, and up to 10 bytes."""
+"""Units of one rendering; a unit is up to 35 ns and some 20 bytes, mostly far less."""
 SOURCE_LIMIT = 32 << 10
 """Characters of a template; those of publishers have up to 17,000."""
 KNOWN_LIMIT = 8

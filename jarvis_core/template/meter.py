@@ -19,11 +19,12 @@ from jarvis_core.template.process import tojson
 
 STEP = 8
 """Units of one operation; a character is one unit."""
+LARGEST = 1 << 63
+"""Numbers are smaller: what takes longer for larger ones takes no longer."""
 
 _DEEPEST = 64  # levels of a value
 _FLOAT = 64  # units of printing one
 _TOJSON = 16 * STEP  # units of printing nothing as JSON
-_LARGEST = 1 << 63
 _SEPARATORS = (None, (",", ":"), (", ", ": "))
 _OPERATORS = {
     "+": operator.add,
@@ -104,7 +105,7 @@ class Meter:
             "join": self._join,
             "last": FILTERS["last"],
             "length": len,
-            "list": lambda value: list(self._sized(value)),
+            "list": self._list,
             "replace": lambda value, old, new: self._replace(self.text(value), old, new),
             "safe": self._safe,
             "string": self.text,
@@ -167,7 +168,7 @@ class Meter:
                 self._weigh(item, each, line, depth + 1)
         elif kind is float:
             self.left -= _FLOAT
-        elif kind not in _SCALARS or (kind is int and abs(value) >= _LARGEST):
+        elif kind not in _SCALARS or (kind is int and abs(value) >= LARGEST):
             raise GiveUpError
         if self.left < 0 or depth > _DEEPEST:
             raise GiveUpError
@@ -182,6 +183,11 @@ class Meter:
             raise GiveUpError
         self.spend(STEP + len(value))
         return value
+
+    def _list(self, value: Any) -> list[Any]:
+        """Its items, which may not have been objects of their own before."""
+        self.spend(3 * len(self._sized(value)))
+        return list(value)
 
     def _loop(self, values: Any, price: int) -> Any:
         """What is looped over, when each turn has a price."""
@@ -247,9 +253,9 @@ class Meter:
         """What numbers of common size give."""
         if type(left) not in _NUMBERS or type(right) not in _NUMBERS:
             raise GiveUpError
-        if -_LARGEST < left < _LARGEST and -_LARGEST < right < _LARGEST:
+        if -LARGEST < left < LARGEST and -LARGEST < right < LARGEST:
             made = _OPERATORS[sign](left, right)
-            if -_LARGEST < made < _LARGEST:
+            if -LARGEST < made < LARGEST:
                 return made
         raise GiveUpError
 

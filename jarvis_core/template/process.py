@@ -2,7 +2,8 @@
 
 A template comes with a model and is not ours: the sandbox keeps it from reaching out, and limits of
 the operating system keep it from taking the engine host's time and memory. This file is run by its
-path, as a script, and imports only jinja2, so that it starts quickly and knows nothing.
+path, as a script, and imports only jinja2, so that it starts quickly and knows nothing. The engine
+host imports it too, for what both print alike: see ``inline``.
 
 Frames go over the socket that is its standard input, each after four bytes of length. A job is what
 ``marshal`` makes of template, variables and the clock's time: it comes from the same interpreter,

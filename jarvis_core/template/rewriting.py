@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-from jarvis_core.template.meter import STEP, GiveUpError
+from jarvis_core.template.meter import LARGEST, STEP, GiveUpError
 
 NODES_LIMIT = 3_000
 """Nodes of a template; those of publishers have up to 1,300."""
@@ -40,7 +40,7 @@ DICT_NAMES = frozenset(dir(dict))
 
 _DEEPEST = 40  # nodes in one another
 _SHORT = 64  # characters that are compared as one step
-_CALL = 30  # steps of calling a function
+_CALL = 30  # steps of making a function, and of calling it
 _TURN = 4  # steps of a turn of a loop
 _LONG = 32 * STEP  # price of a branch that pays for itself
 _PLAIN = (
@@ -49,7 +49,6 @@ _PLAIN = (
     nodes.AssignBlock,
     nodes.Break,
     nodes.CondExpr,
-    nodes.Const,
     nodes.Continue,
     nodes.If,
     nodes.Keyword,
@@ -118,6 +117,7 @@ class _Rewriter(NodeTransformer):
             nodes.For: self._for,
             nodes.Output: self._output,
             nodes.AssignBlock: self._assign_block,
+            nodes.Const: self._const,
             nodes.Name: self._name,
             nodes.Getattr: self._attribute,
             nodes.Getitem: self._item,
@@ -177,6 +177,11 @@ class _Rewriter(NodeTransformer):
 
     # -- values
 
+    def _const(self, node: nodes.Const) -> nodes.Node:
+        if isinstance(node.value, int) and node.value >= LARGEST:
+            raise GiveUpError
+        return node
+
     def _name(self, node: nodes.Name) -> nodes.Node:
         if node.name in self._taken:
             raise GiveUpError
@@ -211,7 +216,7 @@ class _Rewriter(NodeTransformer):
             raise GiveUpError
         if called.name == "namespace" and node.args:
             raise GiveUpError
-        if called.name == "strftime_now" and not all(map(_is_short, node.args)):
+        if called.name == "strftime_now" and (node.kwargs or not all(map(_is_short, node.args))):
             raise GiveUpError
         node.args = [self.visit(value) for value in node.args]
         node.kwargs = [self.visit(value) for value in node.kwargs]
@@ -252,6 +257,8 @@ class _Rewriter(NodeTransformer):
                 return self._inside(node)
             found = self._operation("(in)", first.expr, node.expr)
             return found if first.op == "in" else nodes.Not(found)
+        if any(other.op in ("in", "notin") for other in node.ops):
+            raise GiveUpError
         self._inside(node)
         if len(node.ops) > 1 or not any(map(_is_short, compared)):
             node.expr = _operation(node.expr, "(compare)")
@@ -324,6 +331,7 @@ def _price(body: Sequence[nodes.Node]) -> int:
         elif isinstance(statement, nodes.Macro):
             called = _price(statement.body) + sum(map(_cost, statement.defaults))
             statement.body.insert(0, _payment(STEP + called))
+            price += _CALL * STEP
         elif isinstance(statement, (nodes.AssignBlock, nodes.Scope)):
             price += STEP + _price(statement.body)
         else:
