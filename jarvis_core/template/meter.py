@@ -159,9 +159,10 @@ class Meter:
             self.left -= len(value) * each
         elif kind is dict:
             for key, item in value.items():
-                if type(key) is not str:
-                    raise GiveUpError
-                self.left -= len(key) * each
+                if type(key) is str:
+                    self.left -= len(key) * each
+                else:
+                    self._weigh(key, each, line, depth + 1)
                 self._weigh(item, each, line, depth + 1)
         elif kind in _LISTS:
             for item in value:

@@ -92,7 +92,8 @@ def inline(source: str, values: dict[str, Any] = VALUES, **more: Any) -> str | N
         "{{ one.get('x', 'y') }}{{ one.keys() | list }}",
         "{{ missing }}{{ missing | default('d') }}"
         "{{ missing is none }}{{ nothing }}{{ n is number }}",
-        "{{ one | dictsort }}{{ {'a': n, 'b': [1]} }}{{ (1, 'é') }}{{ nothing or true }}",
+        "{{ one | dictsort }}{{ {1: 2, 0: 1} | dictsort }}{{ {'a': n, 'b': [1]} }}"
+        "{{ (1, 'é') }}{{ nothing or true }}",
         "{{ strftime_now('%d %b %Y') }}{{ strftime_now is defined }}"
         "{{ raise_exception is defined }}",
     ],
