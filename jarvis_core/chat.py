@@ -15,7 +15,7 @@ from datetime import datetime
 
 from attrs import evolve, field, frozen, mutable
 
-from jarvis_core.composition import compose_constraint
+from jarvis_core.composition import check_tools, compose_constraint
 from jarvis_core.errors import ContextLengthExceeded, EngineError, RequestError
 from jarvis_core.interfaces import ChatFormat, DeltaParser, Engine
 from jarvis_core.json_scan import is_object
@@ -131,14 +131,21 @@ async def _within(
 async def render(
     request: ChatRequest, *, chat_format: ChatFormat, context: FormatContext
 ) -> Prompt:
-    """Render a request: off the event loop where a ``blocking`` format cannot do it ``at_once``."""
-    if not getattr(chat_format, "blocking", False):
-        return prompt_of(request, chat_format, context)
-    at_once = getattr(chat_format, "at_once", None)
-    prompt: Prompt | None = at_once(request, context) if at_once else None
-    if prompt is not None:
-        return prompt
-    return await asyncio.to_thread(prompt_of, request, chat_format, context)
+    """Render a request: off the event loop where a ``blocking`` format cannot do it ``at_once``.
+
+    Raises:
+        RequestError: The format, or its model, cannot be told what the request says.
+    """
+    prompt: Prompt | None
+    if getattr(chat_format, "blocking", False):
+        at_once = getattr(chat_format, "at_once", None)
+        prompt = at_once(request, context) if at_once else None
+        if prompt is None:
+            prompt = await asyncio.to_thread(prompt_of, request, chat_format, context)
+    else:
+        prompt = prompt_of(request, chat_format, context)
+    check_tools(request, chat_format, context, prompt)
+    return prompt
 
 
 def prompt_of(request: ChatRequest, chat_format: ChatFormat, context: FormatContext) -> Prompt:

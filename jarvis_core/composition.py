@@ -58,6 +58,32 @@ def compose_constraint(
     return whole
 
 
+def check_tools(
+    request: ChatRequest, chat_format: ChatFormat, context: FormatContext, prompt: Prompt
+) -> None:
+    """Refuse tools that would be without effect: the model is not told of them and cannot call.
+
+    Args:
+        request: The request.
+        chat_format: Where it can force a call, it can read one: a model may call what it is not
+            told of, if its answer is made to.
+        context: The model.
+        prompt: What the format rendered.
+
+    Raises:
+        UnsupportedParameter: They would be.
+    """
+    if not may_call_tools(request) or any(tool.name in prompt.text for tool in request.tools):
+        return
+    required = evolve(request, tool_choice=ToolChoice(mode="required"))
+    if chat_format.tool_grammar(required, context) is None:
+        raise UnsupportedParameter(
+            f"model {context.model.name!r} cannot honour tools: its chat format "
+            f"{chat_format.name!r} has no place for them",
+            param="tools",
+        )
+
+
 def answer_syntax(
     request: ChatRequest, chat_format: ChatFormat, context: FormatContext, prompt: Prompt
 ) -> AnswerSyntax:

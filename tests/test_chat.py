@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from attrs import evolve
@@ -233,6 +233,28 @@ async def test_tokens_of_reasoning_are_counted_with_those_that_mark_it() -> None
     scripted = Scripted(EngineOutput(prompt_tokens=1), *outputs, *ends)
     whole = await complete(scripted, request(n=2), chat_format=Format())
     assert whole.usage == evolve(usage, reasoning_tokens=6)
+
+
+class Plain(FakeFormat):
+    """It prints no tools."""
+
+    def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
+        return super().render(evolve(request, tools=()), context)
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+async def test_tools_that_the_model_is_not_told_of_and_cannot_call_are_refused(
+    engine: FakeEngine, mode: Literal["auto", "required"]
+) -> None:
+    asked = request(tools=(TOOL,), tool_choice=ToolChoice(mode=mode))
+    with pytest.raises(UnsupportedParameter, match="has no place for them") as raised:
+        await deltas(engine, asked, chat_format=Plain())
+    assert raised.value.param == "tools"
+
+
+async def test_tools_that_must_not_be_called_need_no_place(engine: FakeEngine) -> None:
+    asked = request(tools=(TOOL,), tool_choice=ToolChoice(mode="none"))
+    assert await deltas(engine, asked, chat_format=Plain())
 
 
 async def test_forced_choice_is_refused_where_the_format_cannot_write_it(

@@ -32,8 +32,11 @@ class FakeFormat:
     name = "fake"
 
     def render(self, request: ChatRequest, context: FormatContext) -> Prompt:
-        """One line for the role, then the text, then ``<|end|>``."""
+        """The names of the tools; then one line for each role, the text, and ``<|end|>``."""
         builder = PromptBuilder()
+        if request.tools:
+            builder.scaffold("<|tools|>").content(" ".join(tool.name for tool in request.tools))
+            builder.scaffold("<|end|>\n")
         for message in request.messages:
             builder.scaffold(f"<|turn|>{message.role}\n")
             parts = () if isinstance(message.content, str) else message.content or ()

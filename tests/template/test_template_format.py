@@ -24,6 +24,8 @@ from jarvis_core import (
     TextPart,
     Tool,
     ToolCall,
+    UnsupportedParameter,
+    chat,
 )
 from jarvis_core.template import TemplateFormat
 from jarvis_core.template.helper import TemplateHelper
@@ -429,3 +431,16 @@ class TestTemplate(ChatFormatConformance):
     @pytest.fixture
     def chat_format(self, template: TemplateFormat) -> ChatFormat:
         return template
+
+
+@pytest.mark.anyio
+async def test_tools_are_refused_where_the_template_neither_prints_them_nor_marks_a_call(
+    template: TemplateFormat,
+) -> None:
+    tool = Tool(spec={"type": "function", "function": {"name": "look_up"}})
+    request = ChatRequest(model="tiny", messages=(USER,), tools=(tool,))
+    with pytest.raises(UnsupportedParameter, match="'template' has no place for them"):
+        await chat.render(request, chat_format=template, context=context(CHATML))
+    told = CHATML + "{% for t in tools %}{{ t | tojson }}{% endfor %}"
+    prompt = await chat.render(request, chat_format=template, context=context(told))
+    assert "look_up" in prompt.text

@@ -14,7 +14,7 @@ _PROMPT = (
     core("model"),
     core("messages", "a last turn of the assistant is the beginning of the answer"),
     core("system"),
-    core("tools", "functions; tools that Anthropic runs itself are refused"),
+    core("tools", "functions, where the chat format has a place for them; not what Anthropic runs"),
     core("tool_choice", "any and tool need an engine that enforces lark grammars"),
     core("thinking", "for chat formats that know it; budget_tokens is not enforced"),
     core("output_config", "effort for chat formats that know it; format needs json_schema"),
