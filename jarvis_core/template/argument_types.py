@@ -17,6 +17,7 @@ ANY = frozenset(TYPES)
 TEXT = frozenset({"string"})
 _DEFINITIONS = ("$defs", "definitions")
 _PLAIN = frozenset({"type", "description", "title", "default", "examples", "$schema", "$comment"})
+_SPACES = " \t\r\n"  # of JSON; other white space is text
 _MAX_DEPTH = 8  # of references and alternatives
 _WORDS = {"True": ("true", "boolean"), "False": ("false", "boolean"), "None": ("null", "null")}
 
@@ -90,7 +91,7 @@ def argument_json(text: str, types: frozenset[str]) -> str:
     """What a model wrote as an argument, as JSON text: a string if it is nothing else."""
     if types == TEXT:
         return tojson(text)
-    bare = text.strip()
+    bare = text.strip(_SPACES)
     if bare in _WORDS and types != ANY and _WORDS[bare][1] in types:
         return _WORDS[bare][0]
     try:

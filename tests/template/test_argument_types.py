@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jarvis_core import Tool
@@ -80,6 +80,8 @@ def test_a_long_number_keeps_its_digits() -> None:
 
 
 @given(st.text())
+@example("\f0")
+@example("0\xa0")
 def test_no_text_is_lost(text: str) -> None:
     assert json.loads(argument_json(text, TEXT)) == text
     read = json.loads(argument_json(text, ANY))

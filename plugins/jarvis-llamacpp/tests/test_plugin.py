@@ -34,7 +34,8 @@ def test_registering_imports_neither_backend_nor_numpy() -> None:
 
 def test_only_parameters_that_exist_are_declared() -> None:
     known = {field.name for field in fields(SamplingParams)} | EXTRA.keys()
-    known |= {"n", "logprobs", "prompt_logprobs", "priority", "cache_salt", "dry_sequence_breakers"}
+    known |= {"n", "logprobs", "prompt_logprobs", "dry_sequence_breakers"}
+    known |= {"priority", "cache_salt", "share"}
 
     assert known >= CAPABILITIES.parameters
 
