@@ -12,14 +12,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic
 
+from jarvis_llamacpp.cache import S
 from jarvis_llamacpp.sequence import Sequence as Running
 
 MOST_STOPPED = 4.0
 """Seconds after which the steps that read a sequence are stopped no more until it has got on."""
-
-S = TypeVar("S", bound=Running)
 
 QUANTUM = 1.0
 """Seconds after which a place goes to somebody who has none and gave way before."""
