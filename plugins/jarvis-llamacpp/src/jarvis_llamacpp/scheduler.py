@@ -150,15 +150,6 @@ class Scheduler(Generic[S]):
         """Whether there are prompts to read."""
         return bool(self.waiting) or any(s.length - s.computed != 1 for s in self.running)
 
-    @property
-    def makes_way(self) -> bool:
-        """Whether giving up a step helps who comes: there is a place, and all before it stays.
-
-        Where places are shared, who comes although all are taken is let in beside the others.
-        """
-        place = len(self.running) < self._most_running
-        return self._partial_reuse and (place or any(s.share for s in self.running))
-
     def add(self, sequence: S) -> None:
         """Queue a sequence."""
         self._sharing.began_to_wait(sequence)
@@ -210,8 +201,15 @@ class Scheduler(Generic[S]):
             self.cache.cut_back(sequence)
 
     def may_be_stopped(self, plan: Plan[S]) -> bool:
-        """Whether a step may be stopped although others that read the same were."""
-        return all(self._sharing.may_be_stopped(chunk.sequence) for chunk in plan.chunks)
+        """Whether a step that reads prompts may be stopped for who comes.
+
+        That helps if there is a place and all before the step stays. Where places are shared, who
+        comes although all are taken is let in beside the others.
+        """
+        if not self._partial_reuse:
+            return False
+        place = len(self.running) < self._most_running or any(s.share for s in self.running)
+        return place and all(self._sharing.may_be_stopped(c.sequence) for c in plan.chunks)
 
     def relieve(self) -> bool:
         """Make room because llama.cpp had none for a step; False if there is nothing to give up."""

@@ -7,7 +7,7 @@ from jarvis_llamacpp.batch import Batch
 from jarvis_llamacpp.context import LlamaContext, Logits, StepInterrupted
 from jarvis_llamacpp.job import Continuation, Job
 from jarvis_llamacpp.newcomers import Newcomers
-from jarvis_llamacpp.scheduler import ALIGNMENT, Plan, Scheduler
+from jarvis_llamacpp.scheduler import Plan, Scheduler
 
 
 class Stepper:
@@ -33,7 +33,6 @@ class Stepper:
         self.scored: list[tuple[Continuation, int, Logits]] = []
         self.readers: set[Job] = set()
         self.newcomers = newcomers
-        self._lost = 0  # prompt tokens whose work was lost, less those computed since
 
     def step(self) -> tuple[list[Continuation], Logits]:
         """Compute one step.
@@ -59,7 +58,6 @@ class Stepper:
             self.newcomers.begin_step(self._yields_to(plan), self.context.interrupt)
             computed = self.context.decode(self._batch)
         except StepInterrupted:
-            self._lost = _read(plan)
             self.scheduler.retract(plan)
             return [], self.context.no_logits
         finally:
@@ -70,7 +68,6 @@ class Stepper:
                 raise EngineError("the KV cache has no room for a single request")
             return [], self.context.no_logits
         self.scheduler.commit(plan)
-        self._lost = max(0, self._lost - _read(plan))
         if any(chunk.sequence.scored for chunk in plan.chunks):
             return self._read_scored(plan)
         asked = [chunk.sequence for chunk in plan.chunks if chunk.last]
@@ -103,17 +100,12 @@ class Stepper:
         self.context.clear()
 
     def _yields_to(self, plan: Plan[Continuation]) -> int | None:
-        """Requests of a smaller priority stop a step that reads much.
+        """Requests of a smaller priority stop a step that reads prompts; None if none does.
 
-        What it has read is read again. As much must be read before that happens another time; where
-        others share the engine, it may happen again for a while.
+        What it has read is read again, in smaller pieces. A row of such requests may hold it up for
+        a while only.
         """
-        if not self.scheduler.makes_way or not plan.chunks:
-            return None
-        shared = all(chunk.sequence.share is not None for chunk in plan.chunks)
-        if shared and not self.scheduler.may_be_stopped(plan):
-            return None
-        if not shared and (self._lost or _read(plan) <= ALIGNMENT):
+        if not plan.chunks or not self.scheduler.may_be_stopped(plan):
             return None
         return min(chunk.sequence.order[0] for chunk in plan.chunks)
 
@@ -134,8 +126,3 @@ class Stepper:
                 [s.computed for s in singles],
                 [s.tokens[s.computed] for s in singles],
             )
-
-
-def _read(plan: Plan[Continuation]) -> int:
-    """Tokens of prompts that a step reads."""
-    return sum(chunk.count for chunk in plan.chunks)
