@@ -2,18 +2,17 @@
 
 By how much the burst delays a single request is the time to its first token beside the burst, less
 the median of the same key's requests alone, which find as much of their prompts in the cache. That
-is told in step times of the engine: those of the steps that it computed while the request waited,
-as the gaps in the burst's streams show them. A gap in which the single request got two tokens was
-no step, but an answer of the burst giving way. Where no step shows, as on an engine with one place,
-it is told in the burst's usual ones. New single requests have prompts of the same number of tokens:
-one token more takes 3 ms of their own.
+is told in step times of the engine: the longest of the steps that it computed for the burst while
+the request waited, or the usual one if that is longer. llama.cpp's steps are written down where
+they are computed (``steps.py``); of other engines the gaps in the burst's streams show them, but
+for gaps in which the single request got two tokens. New single requests have prompts of the same
+number of tokens: one token more takes 3 ms of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -22,6 +21,7 @@ from typing import Any
 from attrs import field, mutable
 from figures import Figure, percentile
 from load import Answer, ask
+from steps import Step, StepLog, in_streams
 from watched import FAKE, Watched, started
 from workloads import chat, digits, words
 
@@ -41,14 +41,6 @@ key = "calm"
 [admin]
 key = "admin"
 scope = "admin"
-"""
-
-LLAMA_CPP = """
-[models.bench]
-source = "smollm2"
-engine = "llama_cpp"
-[models.bench.settings]
-stream_interval_ms = 0
 """
 
 MakeBody = Callable[[int], dict[str, Any]]
@@ -84,10 +76,6 @@ class _Burst:
             if len(self.answers) >= self.enough:
                 self.steady.set()
 
-    def steps(self) -> list[tuple[float, float]]:
-        """When steps began and ended that wrote a token of an answer, after its first."""
-        return [gap for answer in self.answers for gap in pairwise(answer.came[1:])]
-
 
 async def fairness(folder: Path, seconds: float) -> list[Figure]:
     """With the fake engine, each of whose words is a step."""
@@ -117,12 +105,48 @@ async def fairness_of_llama_cpp(
         text = digits(24, f"calm/{number}") if new else "Tell a story about a harbour."
         return chat(text, tokens=4)
 
-    toml = f"{LLAMA_CPP}max_num_seqs = {places}\nn_threads = {threads}\n"
-    return await _measure(folder, toml, places, busy, calm, seconds)
+    log = StepLog(folder)
+    toml = (
+        f'[models.bench]\nsource = "smollm2"\nengine = "llama_cpp"\npython = "{log.python}"\n'
+        f"[models.bench.settings]\nstream_interval_ms = 0\n"
+        f"max_num_seqs = {places}\nn_threads = {threads}\n"
+    )
+    return await _measure(folder, toml, places, busy, calm, seconds, log)
+
+
+async def fairness_of_vllm(
+    folder: Path, seconds: float, *, python: str, source: Path
+) -> list[Figure]:
+    """With a model on vLLM; all prompts are new, and those of the burst are long.
+
+    Args:
+        folder: An empty folder.
+        seconds: How long single requests are sent.
+        python: An interpreter that has vllm and jarvis-vllm.
+        source: Folder of the model.
+    """
+
+    def busy(number: int) -> dict[str, Any]:
+        return chat(words(250, f"busy/{number}"), tokens=16)
+
+    def calm(number: int) -> dict[str, Any]:
+        return chat(digits(24, f"calm/{number}"), tokens=4)
+
+    toml = (
+        f'[models.bench]\nsource = "{source}"\nengine = "vllm"\npython = "{python}"\n'
+        f"[models.bench.settings]\nstream_interval_ms = 0\nmax_num_seqs = {PLACES}\n"
+    )
+    return await _measure(folder, toml, PLACES, busy, calm, seconds)
 
 
 async def _measure(
-    folder: Path, toml: str, places: int, busy: MakeBody, calm: MakeBody, seconds: float
+    folder: Path,
+    toml: str,
+    places: int,
+    busy: MakeBody,
+    calm: MakeBody,
+    seconds: float,
+    log: StepLog | None = None,
 ) -> list[Figure]:
     keys = folder.with_suffix(".keys.toml")
     keys.write_text(KEYS)
@@ -140,20 +164,22 @@ async def _measure(
         left = await server.in_flight(10)
     first = median(answer.ttft for answer in alone)
     later = [answer.ttft - first for answer in beside]
-    steps = burst.steps()
-    step = median(end - begin for begin, end in steps)
-    delays = [
-        late / max(_beside(answer, steps), default=step)
-        for late, answer in zip(later, beside, strict=True)
-    ]
+    steps = in_streams(burst.answers, "busy") if log is None else log.read()
+    steps = [step for step in steps if "busy" in step.whose]
+    usual = median(step.seconds for step in steps if not step.stopped)
+    while_waiting = [_while_waiting(answer, steps, whole=log is not None) for answer in beside]
+    longest = [max([usual, *met]) for met in while_waiting]
+    delays = [late / step for late, step in zip(later, longest, strict=True)]
     others = median(answer.ttft for answer in burst.answers)
     return [
-        Figure(label="step time p50", value=step * 1e3, unit="ms"),
+        Figure(label="steps of the burst p50", value=usual * 1e3, unit="ms"),
+        Figure(label="longest steps met p95", value=percentile(longest, 0.95) * 1e3, unit="ms"),
         Figure(label="single requests beside the burst", value=len(beside), least=1),
         Figure(label="first token alone p50", value=first * 1e3, unit="ms"),
         Figure(label="first token of the burst p50", value=others * 1e3, unit="ms"),
         Figure(label="single request later by p50", value=median(later) * 1e3, unit="ms"),
         Figure(label="single request later by p95", value=percentile(later, 0.95) * 1e3, unit="ms"),
+        Figure(label="single request later by, worst", value=max(later) * 1e3, unit="ms"),
         Figure(label="the same in steps, p50", value=median(delays), unit="steps", most=BAR),
         Figure(label="the same in steps, p95", **_steps(delays, 0.95)),
         Figure(label="the same in steps, worst", **_steps(delays, 1.0)),
@@ -162,15 +188,21 @@ async def _measure(
     ]
 
 
-def _beside(answer: Answer, steps: Sequence[tuple[float, float]]) -> list[float]:
-    """Seconds of the steps that were computed while an answer's first token was waited for."""
+def _while_waiting(answer: Answer, steps: Sequence[Step], *, whole: bool) -> list[float]:
+    """Seconds of the steps that were computed while an answer's first token was waited for.
+
+    Args:
+        answer: The answer.
+        steps: All steps.
+        whole: Whether those must have ended by then. Else they are gaps in streams, which end when
+            the first token comes or later: that is computed in one of them.
+    """
     until = answer.begun + answer.ttft
+    met = [step for step in steps if step.began < until and step.ended > answer.begun]
+    if whole:
+        return [step.seconds for step in met if step.ended <= until]
     tokens = [came for came in answer.came if came >= until]
-    return [
-        end - begin
-        for begin, end in steps
-        if begin < until and end > answer.begun and sum(token <= end for token in tokens) < 2
-    ]
+    return [step.seconds for step in met if sum(token <= step.ended for token in tokens) < 2]
 
 
 def _steps(delays: Sequence[float], share: float) -> dict[str, Any]:

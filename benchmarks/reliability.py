@@ -1,11 +1,14 @@
 """The rows of the reliability bar that are too long or too noisy for tests.
 
     python benchmarks/reliability.py [--rows R-15,fairness] [--seconds 120] [--model] [--json FILE]
+        [--vllm FOLDER [--python PYTHON]]
 
 Each row starts a whole server of its own, with the fake engine; with ``--model`` fairness is
-measured with the built-in small model on llama.cpp too. ``--seconds`` is the length of one load,
-and of deadlines in proportion: the bar's own need 120. Prints each figure beside its bar. Ends with
-1 if one was missed. Clients and server share the machine, so on a busy one the times say little.
+measured with the built-in small model on llama.cpp too, and with ``--vllm`` with the model in that
+folder (``scripts/smollm2_hf.py`` makes one) on vLLM, which PYTHON has installed. ``--seconds`` is
+the length of one load, and of deadlines in proportion: the bar's own need 120. Prints each figure
+beside its bar. Ends with 1 if one was missed. Clients and server share the machine, so on a busy
+one the times say little.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import orjson
 import uvloop
 from attrs import asdict, frozen
 from bad_clients import leaving, slow, unread
-from fairness import fairness, fairness_of_llama_cpp
+from fairness import fairness, fairness_of_llama_cpp, fairness_of_vllm
 from figures import Figure
 from generated import generated
 from overload import overload, refusals
@@ -40,13 +43,13 @@ class Row:
         name: What it is asked for by.
         title: What is done.
         measure: Does it in a new folder, with the arguments of the command line.
-        model: Whether it needs the small model.
+        needs: The option without which it is left out.
     """
 
     name: str
     title: str
     measure: Callable[[Path, argparse.Namespace], Awaitable[list[Figure]]]
-    model: bool = False
+    needs: str | None = None
 
 
 ROWS = (
@@ -94,7 +97,7 @@ ROWS = (
         name="fairness-llama_cpp",
         title="the same with the small model on llama.cpp",
         measure=lambda folder, args: fairness_of_llama_cpp(folder, args.seconds, args.threads),
-        model=True,
+        needs="model",
     ),
     Row(
         name="fairness-llama_cpp-new",
@@ -102,7 +105,7 @@ ROWS = (
         measure=lambda folder, args: fairness_of_llama_cpp(
             folder, args.seconds, args.threads, new=True
         ),
-        model=True,
+        needs="model",
     ),
     Row(
         name="fairness-llama_cpp-small",
@@ -110,7 +113,7 @@ ROWS = (
         measure=lambda folder, args: fairness_of_llama_cpp(
             folder, args.seconds, args.threads, places=2, new=True
         ),
-        model=True,
+        needs="model",
     ),
     Row(
         name="fairness-llama_cpp-one",
@@ -118,7 +121,15 @@ ROWS = (
         measure=lambda folder, args: fairness_of_llama_cpp(
             folder, args.seconds, args.threads, places=1, new=True
         ),
-        model=True,
+        needs="model",
+    ),
+    Row(
+        name="fairness-vllm",
+        title="the same with new prompts on vLLM, those of the burst of 250 words",
+        measure=lambda folder, args: fairness_of_vllm(
+            folder, args.seconds, python=args.python, source=args.vllm.absolute()
+        ),
+        needs="vllm",
     ),
 )
 
@@ -159,10 +170,14 @@ def _arguments() -> argparse.Namespace:
         "--model", action="store_true", help="measure the small model on llama.cpp too"
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of llama.cpp (2)")
+    parser.add_argument("--vllm", type=Path, help="folder of a model to measure on vLLM too")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter that has vllm")
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     args = parser.parse_args()
     if unknown := set(args.rows) - set(names):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    if "fairness-vllm" in args.rows and args.vllm is None:
+        parser.error("fairness-vllm needs --vllm")
     if args.seconds < 4:
         parser.error("--seconds must be 4 at least")
     return args
@@ -173,7 +188,8 @@ async def _measure(args: argparse.Namespace) -> dict[str, list[Figure]]:
     found = {}
     with tempfile.TemporaryDirectory(prefix="jarvis-bench-") as folder:
         for row in ROWS:
-            if row.name not in args.rows and (args.rows or (row.model and not args.model)):
+            left_out = row.needs is not None and not getattr(args, row.needs)
+            if row.name not in args.rows if args.rows else left_out:
                 continue
             print(f"\n{row.name}: {row.title}", flush=True)
             found[row.name] = await row.measure(Path(folder) / row.name, args)
