@@ -31,7 +31,8 @@ def jarvis() -> Run:
     """Runs a command line inside this process."""
 
     def run(*arguments: str, **environ: str) -> Result:
-        return CliRunner().invoke(program, arguments, env=environ, prog_name="jarvis")
+        env = {"COLUMNS": None, **environ}  # whoever runs the tests may have set it
+        return CliRunner().invoke(program, arguments, env=env, prog_name="jarvis")
 
     return run
 
