@@ -115,7 +115,13 @@ async def fairness_of_llama_cpp(
 
 
 async def fairness_of_vllm(
-    folder: Path, seconds: float, *, python: str, source: Path
+    folder: Path,
+    seconds: float,
+    *,
+    python: str,
+    source: Path,
+    dummy: bool = False,
+    places: int = PLACES,
 ) -> list[Figure]:
     """With a model on vLLM; all prompts are new, and those of the burst are long.
 
@@ -124,6 +130,8 @@ async def fairness_of_vllm(
         seconds: How long single requests are sent.
         python: An interpreter that has vllm and jarvis-vllm.
         source: Folder of the model.
+        dummy: Whether it gets random numbers as weights.
+        places: Requests that the engine answers at the same time.
     """
 
     def busy(number: int) -> dict[str, Any]:
@@ -134,9 +142,11 @@ async def fairness_of_vllm(
 
     toml = (
         f'[models.bench]\nsource = "{source}"\nengine = "vllm"\npython = "{python}"\n'
-        f"[models.bench.settings]\nstream_interval_ms = 0\nmax_num_seqs = {PLACES}\n"
+        f"[models.bench.settings]\nstream_interval_ms = 0\nmax_num_seqs = {places}\n"
     )
-    return await _measure(folder, toml, PLACES, busy, calm, seconds)
+    if dummy:
+        toml += 'load_format = "dummy"\n'
+    return await _measure(folder, toml, places, busy, calm, seconds)
 
 
 async def _measure(

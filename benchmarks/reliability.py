@@ -3,12 +3,12 @@
     python benchmarks/reliability.py [--rows R-15,fairness] [--seconds 120] [--model] [--json FILE]
         [--vllm FOLDER [--python PYTHON]]
 
-Each row starts a whole server of its own, with the fake engine; with ``--model`` fairness is
-measured with the built-in small model on llama.cpp too, and with ``--vllm`` with the model in that
-folder (``scripts/smollm2_hf.py`` makes one) on vLLM, which PYTHON has installed. ``--seconds`` is
-the length of one load, and of deadlines in proportion: the bar's own need 120. Prints each figure
-beside its bar. Ends with 1 if one was missed. Clients and server share the machine, so on a busy
-one the times say little.
+Each row starts a whole server of its own, with the fake engine. ``--model`` measures fairness with
+the built-in small model on llama.cpp too; ``--vllm`` with the model in that folder on vLLM, which
+PYTHON has installed (``scripts/smollm2_hf.py`` makes one; one without weights gets random numbers).
+``--seconds`` is the length of one load, and of deadlines in proportion: the bar's own need 120.
+Prints each figure beside its bar. Ends with 1 if one was missed. Clients and server share the
+machine, so on a busy one the times say little.
 """
 
 from __future__ import annotations
@@ -127,7 +127,11 @@ ROWS = (
         name="fairness-vllm",
         title="the same with new prompts on vLLM, those of the burst of 250 words",
         measure=lambda folder, args: fairness_of_vllm(
-            folder, args.seconds, python=args.python, source=args.vllm.absolute()
+            folder,
+            args.seconds,
+            python=args.python,
+            source=args.vllm.absolute(),
+            dummy=not any(args.vllm.glob("*.safetensors")),
         ),
         needs="vllm",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from time import perf_counter
 
 from attrs import evolve
@@ -16,7 +16,7 @@ from jarvis_core.host.stream import HostStream
 from jarvis_core.models.model import Model
 from jarvis_core.models.status import ModelStatus
 from jarvis_core.models.suspects import Ticket
-from jarvis_core.models.turns import NOBODY, Claim, Turn
+from jarvis_core.models.turns import NOBODY, Claim, Hold, Turn
 from jarvis_core.structs import CompletionRequest, Delta, ModelInfo
 
 
@@ -73,11 +73,12 @@ class Lease:
         suspects = self.model.suspects
         async with AsyncExitStack() as stack:
             turn = await self._turn(
-                stack,
                 priority=request.priority,
                 sequences=_sequences(request),
                 guest="share" in self.info.capabilities.parameters,
             )
+            hold = Hold(self.model.requests.turns, turn)
+            stack.callback(hold.close)
             ticket = await suspects.admit(request)
             try:
                 stream = await self.model.host.stream(
@@ -89,33 +90,22 @@ class Lease:
                 suspects.leave(ticket, survived=isinstance(error, RequestError))
                 raise
             if turn.missing:
-                widening = asyncio.create_task(self._widen(stream, turn))
+                widening = asyncio.create_task(self._widen(stream, turn, hold))
                 stack.push_async_callback(_end, widening)
-            return LeasedStream(stream, self, ticket, stack.pop_all())
+            return LeasedStream(stream, self, ticket, hold, stack.pop_all())
 
-    async def _widen(self, stream: HostStream, turn: Turn) -> None:
+    async def _widen(self, stream: HostStream, turn: Turn, hold: Hold) -> None:
         """Give a request that has begun the places that it lacks, as their turns come."""
-        turns = self.model.requests.turns
-        with ExitStack() as stack:
-            while turn.missing:
-                turn = await turns.more(turn)
-                stack.callback(turns.give, turn)
-                stream.widen(turn.places)
-            await asyncio.Event().wait()  # they are held until the request ends
+        while turn.missing:
+            turn = await self.model.requests.turns.more(turn)
+            stream.widen(turn.places)
+            hold.add(turn)
 
-    async def _turn(
-        self,
-        stack: AsyncExitStack,
-        *,
-        priority: int = 0,
-        sequences: int = 1,
-        guest: bool = False,
-    ) -> Turn:
-        """Wait for a turn, which ``stack`` gives back; see ``Turns.take``."""
+    async def _turn(self, *, priority: int = 0, sequences: int = 1, guest: bool = False) -> Turn:
+        """Wait for a turn, which must be given back; see ``Turns.take``."""
         came = perf_counter()
         turns = self.model.requests.turns
         turn = await turns.take(self.claim, priority=priority, sequences=sequences, guest=guest)
-        stack.callback(turns.give, turn)
         self.queued = perf_counter() - came
         return turn
 
@@ -149,7 +139,8 @@ class Lease:
             )
         async with AsyncExitStack() as stack:
             if isinstance(request, COMPUTED):
-                await self._turn(stack)  # one place: engines compute wide calls beside others
+                # One place: engines compute wide calls beside others.
+                stack.callback(self.model.requests.turns.give, await self._turn())
             found = await self._call(request, result, request_id)
         self.began()
         return found
@@ -199,12 +190,18 @@ class LeasedStream:
     """
 
     def __init__(
-        self, stream: HostStream, lease: Lease, ticket: Ticket, turn: AsyncExitStack
+        self,
+        stream: HostStream,
+        lease: Lease,
+        ticket: Ticket,
+        hold: Hold,
+        stack: AsyncExitStack,
     ) -> None:
         self._stream = stream
         self._lease = lease
         self._ticket: Ticket | None = ticket
-        self._turn = turn
+        self._hold = hold
+        self._stack = stack
 
     @property
     def prompt_tokens(self) -> int:
@@ -217,6 +214,8 @@ class LeasedStream:
     async def __anext__(self) -> Sequence[Delta]:
         batch = await self._stream.__anext__()
         self._lease.began()
+        if ended := sum(delta.finish_reason is not None for delta in batch):
+            self._hold.ended(ended)
         return batch
 
     async def aclose(self) -> None:
@@ -224,5 +223,5 @@ class LeasedStream:
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             self._lease.model.suspects.leave(ticket, survived=self._stream.complete)
-            async with self._turn:
+            async with self._stack:
                 await self._stream.aclose()

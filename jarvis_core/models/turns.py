@@ -10,7 +10,8 @@ than the engine computes at the same time, but for guests:
 - where no place is free, and the engine can let a sequence give way, a key that has nothing there
   is sent in beside the others, as a guest: which of them gives way, and for how long, is then the
   engine's business (``Share``);
-- a request that needs several places begins with those that there are, and gets more by turns;
+- a request that needs several places begins with those that there are, gets more by turns, and
+  gives back each that it has no further answer for;
 - what is sent carries a rank, by which the engine computes a key's first request before the
   twentieth of another.
 """
@@ -23,7 +24,7 @@ import sys
 from bisect import insort
 from collections.abc import Callable
 
-from attrs import field, frozen, mutable
+from attrs import evolve, field, frozen, mutable
 
 from jarvis_core.structs import Share
 
@@ -263,6 +264,42 @@ class Turns:
         line = self._lines.get(tenant)
         if line is not None and not line.at_engine and not line.waiting:
             del self._lines[tenant]
+
+
+class Hold:
+    """The places that one request holds, as long as it has sequences for them.
+
+    Args:
+        turns: Where they come from.
+        turn: The first of them.
+    """
+
+    def __init__(self, turns: Turns, turn: Turn) -> None:
+        self._turns = turns
+        self._turn = turn
+        self._held = turn.places
+        self._open = turn.places + turn.missing
+
+    def add(self, turn: Turn) -> None:
+        """Hold a further turn's places too."""
+        self._held += turn.places
+        self._trim()
+
+    def ended(self, sequences: int) -> None:
+        """So many sequences of the request have ended: their places go to others."""
+        self._open -= sequences
+        self._trim()
+
+    def close(self) -> None:
+        """Give back what is left."""
+        self._open = 0
+        self._trim()
+
+    def _trim(self) -> None:
+        spare = self._held - self._open
+        if spare > 0:
+            self._held = self._open
+            self._turns.give(evolve(self._turn, places=spare))
 
 
 def _order(wait: _Wait) -> tuple[int, int]:

@@ -191,3 +191,26 @@ async def test_a_request_for_every_place_lets_another_key_in_and_gets_all_its_an
         await stream.aclose()
         assert first.model.requests.turns._lines == {}
     assert sorted(d.index for d in deltas if d.finish_reason) == list(range(16))
+
+
+async def test_a_request_gives_back_the_places_of_its_answers_that_have_ended() -> None:
+    wide = CompletionRequest(model="m", prompts=("one", "two", "!words=2000 !delay=0.02"))
+    single = CompletionRequest(model="m", prompts=("!words=2000 !delay=0.02",))
+    async with (
+        configured(settings={"max_num_seqs": 4}) as catalogue,
+        catalogue.lease("m", ALICE) as first,
+        catalogue.lease("m", BOB) as second,
+        catalogue.lease("m", BOB) as third,
+    ):
+        stream = await first.stream(wide, request_id="wide")
+        others = [await second.stream(single, request_id="second")]
+        last = asyncio.create_task(third.stream(single, request_id="third"))
+        ended: set[int] = set()
+        while len(ended) < 2:
+            assert not last.done()
+            ended |= {delta.index for delta in await anext(stream) if delta.finish_reason}
+        others.append(await last)
+        for each in (stream, *others):
+            await each.aclose()
+        assert first.model.requests.turns._lines == {}
+    assert ended == {0, 1}
