@@ -191,10 +191,11 @@ class SamplingParams:
 class Share:
     """Whom a request is for, where several share an engine.
 
-    What is computed for somebody for whom nothing else is begins at once. Where there is no place
-    for it, a sequence of somebody else gives way, of who has the most, and goes on later as if
-    nothing had happened. Those with a single place each take turns then, so that nobody waits for
-    good.
+    What is computed for somebody for whom nothing else is begins at once, before the prompts of who
+    has a crowd are read on. Where there is no place for it, and the engine can do that
+    (``Capabilities.gives_way``), a sequence of somebody else gives way, of who has the most, and
+    goes on later as if nothing had happened. Those with a single place each take turns then, so
+    that nobody waits for good.
 
     Attributes:
         name: Requests of the same name are for the same one; it says nothing else.
@@ -596,12 +597,15 @@ class Capabilities:
         constraints: Kinds of ``Constraint`` enforced.
         media: Kinds of ``MediaPart`` understood; the core leaves out those for which the model's
             chat format has no place.
+        gives_way: Whether a running sequence gives way to who has nothing, as ``Share`` says; the
+            engine is sent a few more requests then than it has places.
     """
 
     tasks: frozenset[str] = frozenset({"generate"})
     parameters: frozenset[str] = frozenset()
     constraints: frozenset[str] = frozenset()
     media: frozenset[str] = frozenset()
+    gives_way: bool = False
 
 
 @frozen(kw_only=True)

@@ -54,7 +54,7 @@ from jarvis_core.structs import (
     Usage,
 )
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Version of the frames; server and host must have the same."""
 
 CREDIT = 256

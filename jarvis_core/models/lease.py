@@ -75,7 +75,7 @@ class Lease:
             turn = await self._turn(
                 priority=request.priority,
                 sequences=_sequences(request),
-                guest="share" in self.info.capabilities.parameters,
+                guest=self.info.capabilities.gives_way,
             )
             hold = Hold(self.model.requests.turns, turn)
             stack.callback(hold.close)

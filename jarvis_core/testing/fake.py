@@ -90,6 +90,7 @@ CAPABILITIES = Capabilities(
             *("logprobs", "prompt_logprobs", "dimensions", "share"),
         }
     ),
+    gives_way=True,
 )
 DIMENSIONS = 8
 """Numbers in a vector of the fake engine."""
@@ -144,9 +145,6 @@ class FakeEngine:
 
     def __init__(self, model: ModelSpec, settings: FakeSettings | None = None) -> None:
         self._settings = settings = settings or FakeSettings()
-        parameters = CAPABILITIES.parameters
-        if not settings.max_num_seqs or not settings.gives_way:
-            parameters -= {"share"}
         self._info = ModelInfo(
             name=model.name,
             source=model.source,
@@ -155,7 +153,7 @@ class FakeEngine:
             capabilities=evolve(
                 CAPABILITIES,
                 tasks=frozenset(settings.tasks),
-                parameters=parameters,
+                gives_way=bool(settings.max_num_seqs) and settings.gives_way,
                 media=frozenset(settings.media),
             ),
             adapters=tuple(model.adapters),
@@ -206,7 +204,8 @@ class FakeEngine:
                 prompt_logprobs=self._prompt_logprobs(prompt_ids, request.prompt_logprobs),
             )
             usage = Usage(prompt_tokens=len(prompt_ids), completion_tokens=0)
-            async with self._places.one(request.share) as place:
+            share = request.share if self._info.capabilities.gives_way else None
+            async with self._places.one(share) as place:
                 await asyncio.sleep(script.wait)
                 for index in range(request.n):
                     most = min(wanted or room, room)

@@ -49,6 +49,7 @@ CAPABILITIES = Capabilities(
         }
     ),
     tasks=frozenset({"embed", "generate", "prefix_cache_reset", "rerank"}),
+    gives_way=True,
 )
 """The upper bound: a model generates, embeds or ranks."""
 

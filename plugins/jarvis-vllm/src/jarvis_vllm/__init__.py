@@ -27,6 +27,7 @@ CAPABILITIES = Capabilities(
             "prompt_logprobs",
             "repetition_penalty",
             "seed",
+            "share",
             "stop",
             "stop_token_ids",
             "temperature",

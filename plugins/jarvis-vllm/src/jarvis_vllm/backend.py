@@ -142,11 +142,19 @@ def build(arguments: Mapping[str, Any], on_step: Callable[[int, Any], None]) -> 
     # As this user vLLM takes the large batches of its own server on large GPUs.
     usage = UsageContext.OPENAI_API_SERVER
     config = AsyncEngineArgs(**arguments).create_engine_config(usage)
+    use_own_scheduler(config.scheduler_config)
     llm = AsyncLLM.from_vllm_config(config, usage_context=usage, stat_loggers=[Recorder])
     # vLLM looks into the environment with every output; in its own processes it stops to when they
     # are ready.
     enable_envs_cache()
     return llm
+
+
+def use_own_scheduler(config: Any) -> None:
+    """Have vLLM use its scheduler with ``LoneFirst`` before it, unless another one is asked for."""
+    if config.scheduler_cls is None:
+        name = "AsyncLoneFirst" if config.async_scheduling else "SyncLoneFirst"
+        config.scheduler_cls = f"jarvis_vllm.schedulers.{name}"
 
 
 def send_together(llm: AsyncLLM, tokens: int) -> None:

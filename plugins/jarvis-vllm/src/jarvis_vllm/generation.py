@@ -23,6 +23,7 @@ from jarvis_vllm.continuation import Continuation
 from jarvis_vllm.engine import VllmEngine
 from jarvis_vllm.images import ImageProcessor
 from jarvis_vllm.logprobs import LogprobReader
+from jarvis_vllm.lone_first import shared_by
 from jarvis_vllm.pace import tokens_at_once
 from jarvis_vllm.sampling import sampling_values
 from jarvis_vllm.work import Work
@@ -154,6 +155,8 @@ class GeneratingEngine(VllmEngine):
             values = sampling_values(request, index=index, max_tokens=room, controls=self._controls)
             if grammar is not None:
                 values["structured_outputs"] = backend.StructuredOutputsParams(grammar=grammar.text)
+            if request.share is not None:
+                values["extra_args"] = shared_by(request.share)
             params = backend.SamplingParams(
                 **values, output_kind=backend.RequestOutputKind.DELTA, skip_clone=True
             )

@@ -45,3 +45,9 @@ def _log_for_server() -> None:
     handler.setFormatter(LevelPrefix("%(processName)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("vllm").setLevel(os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"))
+    logging.getLogger("vllm.config.scheduler").addFilter(_is_no_news)
+
+
+def _is_no_news(record: logging.LogRecord) -> bool:
+    """False for vLLM's warning that its scheduler has a class of ours."""
+    return "custom scheduler class" not in record.getMessage()

@@ -30,7 +30,11 @@ def anyio_backend() -> str:
 def settings() -> VllmSettings:
     """Quick to load and small."""
     return VllmSettings(
-        dtype="float32", enforce_eager=True, max_num_seqs=16, kv_cache_memory_bytes=512 << 20
+        dtype="float32",
+        enforce_eager=True,
+        max_num_seqs=16,
+        max_num_batched_tokens=256,
+        kv_cache_memory_bytes=512 << 20,
     )
 
 

@@ -27,6 +27,7 @@ from jarvis_core import (
     RequestError,
     SamplingParams,
     SettingError,
+    Share,
 )
 from jarvis_vllm import VLLM
 from jarvis_vllm.settings import VllmSettings
@@ -45,7 +46,7 @@ async def say(engine: Engine, prompt: Prompt | str, **changes: Any) -> list[Engi
     """The outputs of a request, greedy unless changed."""
     if isinstance(prompt, str):
         prompt = PromptBuilder().scaffold(prompt).build()
-    names = ("adapter", "n", "logprobs", "prompt_logprobs", "cache_salt", "priority")
+    names = ("adapter", "n", "logprobs", "prompt_logprobs", "cache_salt", "priority", "share")
     others = {name: changes.pop(name) for name in names if name in changes}
     sampling = evolve(SamplingParams(temperature=0.0, max_tokens=8), **changes)
     request = GenerationRequest(id="test", prompt=prompt, sampling=sampling, **others)
@@ -301,3 +302,21 @@ async def test_an_engine_process_that_hangs_counts_as_dead(
     finally:
         core.resume()
         await engine.aclose()
+
+
+async def test_who_comes_alone_is_read_before_the_crowd_that_came_first(engine: Engine) -> None:
+    came: list[str] = []
+
+    async def ask(name: str, words: int, others: int) -> None:
+        text = " ".join(f"{name}{i}" for i in range(words))
+        share = Share(name=name, others=others)
+        await say(engine, text, share=share, priority=others, cache_salt=name, max_tokens=1)
+        came.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for name in "abcd":
+            group.create_task(ask(name, 200, 3))  # each takes several steps
+        await asyncio.sleep(0.05)
+        group.create_task(ask("lone", 5, 0))
+
+    assert came[0] == "lone"

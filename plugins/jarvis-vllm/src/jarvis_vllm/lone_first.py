@@ -1,0 +1,87 @@
+"""Reads the prompt of who has nothing else in work before those of who has a crowd.
+
+vLLM reads on what it has begun before anything that waits, and then as much as fits into a step:
+who comes alone finds the step filled with the prompts of others, for as many steps as a long one
+of them takes. Here the prompts of crowds pause for the one step that reads a newcomer's, so that it
+waits for the steps that were planned before it came and for no other.
+
+``Scheduler.schedule`` plans a step from ``running``, ``waiting`` and ``max_num_scheduled_tokens``,
+in all versions from 0.26 to 0.32; nothing else of it is used here. This module does not import
+vllm; ``schedulers.py`` joins both.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Any
+
+from jarvis_core import Share
+
+_OTHERS = "jarvis_others"
+"""Name in a request's ``extra_args``, which vLLM leaves to plugins."""
+
+
+def shared_by(share: Share) -> dict[str, int]:
+    """What vLLM's scheduler is told of a share, as ``extra_args`` of sampling params."""
+    return {_OTHERS: share.others}
+
+
+class LoneFirst:
+    """Comes before a ``Scheduler`` of vLLM in the bases of a class."""
+
+    running: list[Any]
+    waiting: Any
+    max_num_scheduled_tokens: int
+    num_spec_tokens: int
+    scheduler_config: Any
+
+    _newcomer: str | None = None  # the last for which others paused: once is enough
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """Plan a step; where somebody has come alone, without the prompts of crowds."""
+        newcomers = self._newcomers()
+        paused = [r for r in self.running if r.is_prefill_chunk and not _is_lone(r)]
+        if not newcomers or (not paused and len(self.waiting) == len(newcomers)):
+            return super().schedule(*args, **kwargs)  # type: ignore[misc]
+        going_on = [r for r in self.running if r not in paused]
+        tokens = sum(map(_length, newcomers)) + sum(map(self._wants, going_on))
+        most = self.max_num_scheduled_tokens
+        if tokens > most:  # that takes many steps anyway, and nobody is to pause for so long
+            return super().schedule(*args, **kwargs)  # type: ignore[misc]
+        self._newcomer = newcomers[0].request_id
+        self.running, self.max_num_scheduled_tokens = going_on, tokens
+        try:
+            return super().schedule(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            # Behind the newcomer, which would else wait for them if its prompt is not read yet.
+            self.running, self.max_num_scheduled_tokens = [*self.running, *paused], most
+
+    def _newcomers(self) -> list[Any]:
+        """Who has come alone, is next and could be read; none if others have paused for that."""
+        if not self.waiting:
+            return []
+        first = self.waiting.peek_request()
+        full = len(self.running) >= self.scheduler_config.max_num_seqs
+        if full or not _may_begin(first) or first.request_id == self._newcomer:
+            return []
+        return list(takewhile(_may_begin, self.waiting))
+
+    def _wants(self, request: Any) -> int:
+        """Tokens that a running request gets in a step."""
+        left = request.num_tokens - request.num_computed_tokens
+        return max(1 + self.num_spec_tokens, int(left))
+
+
+def _is_lone(request: Any) -> bool:
+    params = request.sampling_params
+    extra = (None if params is None else params.extra_args) or {}
+    return bool(extra.get(_OTHERS) == 0)
+
+
+def _may_begin(request: Any) -> bool:
+    """Whether a request that waits is lone, and for nothing but its turn."""
+    return _is_lone(request) and request.status.name == "WAITING"
+
+
+def _length(request: Any) -> int:
+    return int(request.num_tokens)
