@@ -43,6 +43,18 @@ class Request:
         return self.priority < other.priority
 
 
+class Plan(dict[str, int]):
+    """Tokens of each request in a step."""
+
+    @property
+    def num_scheduled_tokens(self) -> Plan:
+        return self
+
+    @property
+    def total_num_scheduled_tokens(self) -> int:
+        return sum(self.values())
+
+
 class Queue:
     """The most urgent first."""
 
@@ -76,8 +88,8 @@ class Scheduler:
         self.has_room = True
         self.scheduler_config = SimpleNamespace(max_num_seqs=PLACES)
 
-    def schedule(self) -> dict[str, int]:
-        budget, plan = self.max_num_scheduled_tokens, {}
+    def schedule(self) -> Plan:
+        budget, plan = self.max_num_scheduled_tokens, Plan()
         blocked = []
         for request in self.running:
             budget -= self._compute(request, budget, plan)
@@ -92,7 +104,10 @@ class Scheduler:
             self.waiting.add(request)
         return plan
 
-    def _compute(self, request: Request, budget: int, plan: dict[str, int]) -> int:
+    def update_from_output(self, scheduler_output: Plan) -> str:
+        return f"{len(scheduler_output)} updated"
+
+    def _compute(self, request: Request, budget: int, plan: Plan) -> int:
         count = min(budget, max(1, request.num_tokens - request.num_computed_tokens))
         if count:
             plan[request.request_id] = count
@@ -102,7 +117,13 @@ class Scheduler:
 
 
 class LoneFirstScheduler(LoneFirst, Scheduler):
-    """Both."""
+    """Both; it plans a step when the one before it is done."""
+
+
+class AheadScheduler(LoneFirstScheduler):
+    """Plans a step while the one before it is computed."""
+
+    plans_ahead = True
 
 
 def engine(*requests: Request) -> LoneFirstScheduler:
@@ -182,3 +203,30 @@ def test_with_every_place_taken_nobody_pauses() -> None:
     scheduler.schedule()
     scheduler.waiting.add(Request("lone", 30, others=0))
     assert scheduler.schedule() == {"crowd 0": 1, "crowd 1": 1, "crowd 2": 1, "crowd 3": 20}
+
+
+def ahead(*requests: Request) -> AheadScheduler:
+    scheduler = AheadScheduler()
+    for request in requests:
+        scheduler.waiting.add(request)
+    return scheduler
+
+
+def test_nothing_is_planned_behind_a_long_step_for_a_crowd() -> None:
+    scheduler = ahead(*crowd(1, 350))
+    step = scheduler.schedule()
+    assert step == {"crowd 0": 100}
+    nothing = scheduler.schedule()
+    assert nothing == {}
+    scheduler.waiting.add(Request("lone", 30, others=0))
+    assert scheduler.update_from_output(step) == "1 updated"
+    assert scheduler.schedule() == {"lone": 30}
+    assert scheduler.max_num_scheduled_tokens == BUDGET
+
+
+def test_planning_goes_on_ahead_of_short_steps_and_where_nobody_shares() -> None:
+    short = ahead(*crowd(1, 25))
+    assert [short.schedule(), short.schedule()] == [{"crowd 0": 25}, {"crowd 0": 1}]
+    for others in (None, 0):
+        unshared = ahead(Request("a", 350, others=others))
+        assert [unshared.schedule(), unshared.schedule()] == [{"a": 100}, {"a": 100}]

@@ -2,11 +2,12 @@
 
 vLLM reads on what it has begun before anything that waits, and then as much as fits into a step:
 who comes alone finds the step filled with the prompts of others, for as many steps as a long one
-of them takes. Here the prompts of crowds pause for the one step that reads a newcomer's, so that it
-waits for the steps that were planned before it came and for no other.
+of them takes. Here the prompts of crowds pause for the one step that reads a newcomer's. vLLM also
+plans a step while the one before it is computed, which a newcomer finds planned: behind a long step
+that reads a crowd's prompts nothing is planned ahead.
 
 ``Scheduler.schedule`` plans a step from ``running``, ``waiting`` and ``max_num_scheduled_tokens``,
-in all versions from 0.26 to 0.32; nothing else of it is used here. This module does not import
+in all versions from 0.26 to 0.32, and plans nothing where that is 0. This module does not import
 vllm; ``schedulers.py`` joins both.
 """
 
@@ -19,6 +20,9 @@ from jarvis_core import Share
 
 _OTHERS = "jarvis_others"
 """Name in a request's ``extra_args``, which vLLM leaves to plugins."""
+
+LONG = 4
+"""A step that reads one in so many of the tokens that it may is long."""
 
 
 def shared_by(share: Share) -> dict[str, int]:
@@ -36,8 +40,35 @@ class LoneFirst:
     scheduler_config: Any
 
     _newcomer: str | None = None  # the last for which others paused: once is enough
+    _long: Any = None  # a long step for crowds that is computed
+
+    @property
+    def plans_ahead(self) -> bool:
+        """Whether a step is planned while a single other one is computed."""
+        return False
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """Plan a step, for nothing behind a long one."""
+        most = self.max_num_scheduled_tokens
+        if self._long is not None:
+            self.max_num_scheduled_tokens = 0
+            try:
+                return super().schedule(*args, **kwargs)  # type: ignore[misc]
+            finally:
+                self.max_num_scheduled_tokens = most
+        plan = self._schedule(*args, **kwargs)
+        read = plan.total_num_scheduled_tokens - len(plan.num_scheduled_tokens)
+        if self.plans_ahead and read * LONG > most and any(map(_is_of_crowd, self.running)):
+            self._long = plan
+        return plan
+
+    def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        """Take what a step has computed."""
+        if scheduler_output is self._long:
+            self._long = None
+        return super().update_from_output(scheduler_output, *args, **kwargs)  # type: ignore[misc]
+
+    def _schedule(self, *args: Any, **kwargs: Any) -> Any:
         """Plan a step; where somebody has come alone, without the prompts of crowds."""
         newcomers = self._newcomers()
         paused = [r for r in self.running if r.is_prefill_chunk and not _is_lone(r)]
@@ -72,10 +103,20 @@ class LoneFirst:
         return max(1 + self.num_spec_tokens, int(left))
 
 
-def _is_lone(request: Any) -> bool:
+def _others(request: Any) -> int | None:
+    """The other sequences of who a request is for, None where nothing is shared."""
     params = request.sampling_params
     extra = (None if params is None else params.extra_args) or {}
-    return bool(extra.get(_OTHERS) == 0)
+    others: int | None = extra.get(_OTHERS)
+    return others
+
+
+def _is_lone(request: Any) -> bool:
+    return _others(request) == 0
+
+
+def _is_of_crowd(request: Any) -> bool:
+    return bool(_others(request))
 
 
 def _may_begin(request: Any) -> bool:

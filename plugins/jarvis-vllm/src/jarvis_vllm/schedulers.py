@@ -14,3 +14,9 @@ class SyncLoneFirst(LoneFirst, Scheduler):  # type: ignore[misc]
 
 class AsyncLoneFirst(LoneFirst, AsyncScheduler):  # type: ignore[misc]
     """Plans a step while the one before it is computed."""
+
+    @property
+    def plans_ahead(self) -> bool:
+        """Whether a step is planned while a single other one is computed."""
+        parallel = self.parallel_config
+        return bool(parallel.pipeline_parallel_size == parallel.data_parallel_size == 1)
