@@ -7,24 +7,22 @@ stops at the first plugin that fails.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import Distribution, EntryPoint, entry_points, version
 from typing import Any
 
-import attrs
 import pluggy
 from attrs import evolve, field, frozen
 
-from jarvis_core import hookspecs
 from jarvis_core.errors import PluginError
 from jarvis_core.hookspecs import PROJECT, hookimpl
 from jarvis_core.interfaces import ChatFormat, EngineType
+from jarvis_core.probe import fault, new_manager, probe
 from jarvis_core.structs import ModelInfo
 
 GROUP = "jarvis"
@@ -114,7 +112,7 @@ class Registry:
             name = _detect(impl, model)
             if name is None or impl.plugin_name == CORE:
                 continue
-            if name in self.chat_formats:
+            if isinstance(name, str) and name in self.chat_formats:
                 if lacking := self._media_lacking(name, model):
                     return Detection(
                         name="template",
@@ -124,7 +122,7 @@ class Registry:
                 named = _detect(impl, evolve(model, chat_template=None)) == name
                 by = "name and special tokens" if named else "chat template"
                 return Detection(
-                    name=str(name), reason=f"plugin {impl.plugin_name} knows the model by its {by}"
+                    name=name, reason=f"plugin {impl.plugin_name} knows the model by its {by}"
                 )
             _log.warning("plugin %s detected the unknown format %r", impl.plugin_name, name)
         has = "prints its own chat template" if model.chat_template else "has no chat template"
@@ -139,7 +137,7 @@ class Registry:
 def _detect(impl: pluggy.HookImpl, model: ModelInfo) -> Any:
     """What one plugin says; a plugin that fails says nothing."""
     try:
-        name: Any = impl.function(model)
+        name: Any = impl.function(*[model][: len(impl.argnames)])  # a hook may take less
     except Exception:
         _log.exception("plugin %s failed to detect a chat format", impl.plugin_name)
         return None
@@ -211,46 +209,76 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> Registry:
         points: Entry points to load instead of those that are installed, for tests.
 
     Raises:
-        PluginError: Two plugins brought an engine type or a chat format of one name.
+        PluginError: Two plugins have one name, or brought an engine type or a chat format of one.
     """
     loader = _Loader()
-    loader.add(CORE, "jarvis-core", version("jarvis-core"), _CorePlugin)
-    seen: set[tuple[str, str]] = set()
-    for point in sorted(
-        entry_points(group=GROUP) if points is None else points, key=lambda p: p.name
-    ):
-        if (point.name, point.value) in seen:
-            continue  # one distribution found twice on sys.path
-        seen.add((point.name, point.value))
+    loader.add(CORE, "jarvis_core", _CorePlugin, "jarvis-core", version("jarvis-core"))
+    found = entry_points(group=GROUP) if points is None else points
+    for point in sorted(found, key=lambda p: p.name):
         dist = point.dist
-        loader.add(
-            point.name, dist.name if dist else "unknown", dist.version if dist else "", point.load
-        )
+        installed = (dist.name, dist.version, _wants(dist)) if dist else ("unknown",)
+        loader.add(point.name, point.value, point.load, *installed)
     for module in map(str.strip, os.environ.get(MODULES_VARIABLE, "").split(",")):
         if module:
-            loader.add(module, MODULES_VARIABLE, "", partial(import_module, module))
+            loader.add(module, module, partial(import_module, module), MODULES_VARIABLE)
     return loader.registry()
+
+
+def _wants(dist: Distribution) -> str:
+    """Which core a distribution was made for, for the report of one that does not work."""
+    wanted = [r for r in dist.requires or () if re.match(r"jarvis[-_.]core\b", r, re.IGNORECASE)]
+    return f"; it wants {wanted[0]}, and {version('jarvis-core')} is here" if wanted else ""
 
 
 class _Loader:
     """Collects plugins; each is tried in a manager of its own before it joins the shared one."""
 
     def __init__(self) -> None:
-        self._manager = _manager()
+        self._manager = new_manager()
         self._engines: dict[str, EngineType] = {}
         self._formats: dict[str, ChatFormat] = {}
+        self._modules: dict[str, str] = {}
         self._owner: dict[tuple[str, str], str] = {}
         self._reports: list[PluginReport] = []
 
-    def add(self, name: str, distribution: str, version: str, load: Any) -> None:
+    def add(
+        self,
+        name: str,
+        module: str,
+        load: Callable[[], Any],
+        distribution: str,
+        version: str = "",
+        wants: str = "",
+    ) -> None:
+        """Try a plugin and keep what it brings.
+
+        Args:
+            name: What it is called.
+            module: Where it is.
+            load: Imports it.
+            distribution: What pip installed it as.
+            version: Version of that.
+            wants: Which core it was made for, in words.
+
+        Raises:
+            PluginError: It has the name of another one, or brings something of the same name.
+        """
+        if name in self._modules and self._modules[name] != module:
+            raise PluginError(
+                f"two plugins are named {name!r}: {self._modules[name]} and {module}; uninstall one"
+            )
+        if name in self._modules:
+            return  # one distribution found twice on sys.path
+        self._modules[name] = module
         report = partial(PluginReport, name=name, distribution=distribution, version=version)
         try:
             plugin = load()
-            engines, formats = _probe(plugin, name)
+            if self._manager.is_registered(plugin):
+                return  # installed, and in JARVIS_PLUGINS too
+            engines, formats = probe(plugin, name)
         except (Exception, SystemExit) as error:
-            self._reports.append(
-                report(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
-            )
+            _log.debug("plugin %s is broken", name, exc_info=True)
+            self._reports.append(report(error=fault(error) + wants))
             return
         for engine in engines:
             self._claim("engine", engine.name, name, distribution)
@@ -281,38 +309,3 @@ class _Loader:
             plugins=tuple(self._reports),
             manager=self._manager,
         )
-
-
-def _manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
-    return manager
-
-
-def _probe(plugin: Any, name: str) -> tuple[list[EngineType], list[ChatFormat]]:
-    """Register a plugin alone, check its hooks, and ask it what it brings."""
-    known = {n for n, _ in inspect.getmembers(hookspecs) if n.startswith(f"{PROJECT}_")}
-    for hook in sorted(known):
-        function = getattr(plugin, hook, None)
-        if callable(function) and not hasattr(function, f"{PROJECT}_impl"):
-            raise PluginError(f"{hook} is not marked with jarvis_core.hookimpl")
-    manager = _manager()
-    manager.register(plugin, name)
-    for caller in manager.get_hookcallers(plugin) or ():
-        if not caller.has_spec():
-            raise PluginError(
-                f"hook {caller.name!r} does not exist; there are: {', '.join(sorted(known))}"
-            )
-    engines = [e for result in manager.hook.jarvis_register_engines() for e in result]
-    formats = [f for result in manager.hook.jarvis_register_chat_formats() for f in result]
-    for engine in engines:
-        if not isinstance(engine, EngineType):
-            raise PluginError(f"jarvis_register_engines returned {engine!r}, not an EngineType")
-        if not attrs.has(engine.settings):
-            raise PluginError(f"the settings of engine {engine.name!r} are not an attrs class")
-    for chat_format in formats:
-        if not isinstance(getattr(chat_format, "name", None), str):
-            raise PluginError(
-                f"jarvis_register_chat_formats returned {chat_format!r}, no ChatFormat"
-            )
-    return engines, formats

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ from jarvis_core import hookimpl
 
 class Format:
     name = "{name}"
+    def render(self, request, context): ...
+    def parser(self, request, context, prompt): ...
+    def tool_grammar(self, request, context): ...
 
 @hookimpl
 def jarvis_register_chat_formats():
@@ -96,14 +99,21 @@ def test_engines_and_formats_are_found_beside_the_built_in_format(plugins: Plugi
             "'jarvis_register_engine' does not exist; there are: jarvis_detect_chat_format",
         ),
         ("def jarvis_register_engines(): return []", "not marked with jarvis_core.hookimpl"),
+        ("x = 1", "no function of it is marked with jarvis_core.hookimpl"),
         (
             MARKED + "def jarvis_register_engines(x): return []",
-            "{'x'} are declared in the hookimpl but can not be found",
+            "arguments that it is not given: write def jarvis_register_engines()",
         ),
         (
-            MARKED + "def jarvis_register_engines(): 1 / 0",
-            "ZeroDivisionError",
+            MARKED + "def jarvis_detect_chat_format(info): return None",
+            "arguments that it is not given: write def jarvis_detect_chat_format(model)",
         ),
+        (MARKED + "async def jarvis_register_engines(): return []", "make it a plain one"),
+        (MARKED + "def jarvis_register_engines(): pass", "None, not a list: is a return missing?"),
+        (MARKED + "def jarvis_register_engines(): return 7", "returned int, not a list"),
+        (MARKED + "def jarvis_register_engines(): 1 / 0", "ZeroDivisionError: division by zero ("),
+        (MARKED + "def jarvis_register_engines(): 1 / 0", "plugin_broken.py:3)"),
+        ("assert False", "AssertionError ("),
         (
             MARKED + "def jarvis_register_engines(): return ['x']",
             "'x', not an EngineType",
@@ -111,6 +121,38 @@ def test_engines_and_formats_are_found_beside_the_built_in_format(plugins: Plugi
         (
             ENGINE.format(name="one", settings="dict"),
             "the settings of engine 'one' are not an attrs class",
+        ),
+        (
+            ENGINE.format(name="one", settings="Settings()"),
+            "the settings of engine 'one' are not an attrs class",
+        ),
+        (
+            ENGINE.format(name="My Engine", settings="Settings"),
+            "the name of engine 'My Engine' takes lower case letters",
+        ),
+        (
+            ENGINE.replace("X_", "X").format(name="one", settings="Settings"),
+            "the env_prefix of engine 'one' is 'X'",
+        ),
+        (
+            ENGINE.replace("load=load", "load=None").format(name="one", settings="Settings"),
+            "load of engine 'one' is None, not a coroutine function",
+        ),
+        (
+            FORMAT.format(name="Mine", detect="return None"),
+            "the name of chat format 'Mine' takes lower case letters",
+        ),
+        (
+            FORMAT.replace("Format()", "Format").format(name="mine", detect="return None"),
+            "returned the class Format: return Format()",
+        ),
+        (
+            FORMAT.replace("[Format()]", "[Format(), Format()]").format(name="mine", detect="pass"),
+            "it brings the chat format 'mine' twice",
+        ),
+        (
+            FORMAT.replace("def parser", "def pars").format(name="mine", detect="return None"),
+            "chat format 'mine' has no method parser",
         ),
         (
             MARKED + "def jarvis_register_chat_formats(): return [1]",
@@ -183,6 +225,38 @@ def test_two_plugins_with_one_name_are_an_error_that_names_both(
         plugins.load()
 
 
+def test_two_entry_points_with_one_name_are_an_error_that_names_both(plugins: Plugins) -> None:
+    plugins.add("a", ENGINE.format(name="one", settings="Settings"), entry="same")
+    plugins.add("b", ENGINE.format(name="two", settings="Settings"), entry="same")
+    with pytest.raises(PluginError, match="two plugins are named 'same': plugin_a and plugin_b"):
+        plugins.load()
+
+
+def test_a_plugin_that_is_installed_and_named_by_the_environment_too_is_loaded_once(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.add("a", ENGINE.format(name="one", settings="Settings"))
+    monkeypatch.setenv("JARVIS_PLUGINS", "plugin_a")
+    assert [p.name for p in plugins.load().plugins] == ["core", "a"]
+
+
+def test_a_plugin_for_another_core_is_reported_with_the_one_that_it_wants(tmp_path: Path) -> None:
+    (tmp_path / "plugin_later.py").write_text("from jarvis_core import Later")
+    metadata = tmp_path / "later-2.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: later\nVersion: 2.0\n"
+        "Requires-Dist: attrs\nRequires-Dist: jarvis-core~=7.1\n"
+    )
+    (metadata / "entry_points.txt").write_text("[jarvis]\nlater = plugin_later\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        patch.delenv("JARVIS_PLUGINS")
+        registry = load_plugins(entry_points(group="jarvis", name="later"))
+    assert "cannot import name 'Later'" in reason(registry, "later")
+    assert "it wants jarvis-core~=7.1, and " in reason(registry, "later")
+
+
 def test_one_entry_point_found_twice_is_loaded_once(plugins: Plugins) -> None:
     plugins.add("a", ENGINE.format(name="one", settings="Settings"))
     plugins.add("a", ENGINE.format(name="one", settings="Settings"))
@@ -206,9 +280,16 @@ def test_detection_asks_plugins_before_the_core_and_survives_a_failing_one(
     plugins.add("b", FORMAT.format(name="unsure", detect="return None"))
     plugins.add("c", FORMAT.format(name="wrong", detect="return 'no such format'"))
     plugins.add("d", FORMAT.format(name="failing", detect="1 / 0"))
+    plugins.add("e", FORMAT.format(name="no-name", detect="return ['mine']"))
     assert plugins.load().detect_chat_format(MODEL).name == "mine"
     assert "no such format" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_detection_may_take_no_model(plugins: Plugins) -> None:
+    source = FORMAT.replace("detect_chat_format(model)", "detect_chat_format()")
+    plugins.add("a", source.format(name="mine", detect="return 'mine'"))
+    assert plugins.load().detect_chat_format(MODEL).name == "mine"
 
 
 def test_detection_says_by_what_a_plugin_knows_the_model(plugins: Plugins) -> None:

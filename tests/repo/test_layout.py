@@ -38,6 +38,7 @@ LAYERS = (
     {"hookspecs"},
     {"stopping", "template"},
     {"token_text"},
+    {"probe"},
     {"plugins"},
     {"settings"},
     {"composition"},
