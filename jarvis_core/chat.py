@@ -19,6 +19,7 @@ from jarvis_core.composition import check_tools, compose_constraint
 from jarvis_core.errors import ContextLengthExceeded, EngineError, RequestError
 from jarvis_core.interfaces import ChatFormat, DeltaParser, Engine
 from jarvis_core.json_scan import is_object
+from jarvis_core.outputs import outputs_of
 from jarvis_core.structs import (
     Answer,
     ChatRequest,
@@ -93,7 +94,7 @@ async def stream_chat(
     if request.sampling.max_tokens is None and request.default_max_tokens is not None:
         outputs = _within(request.default_max_tokens, generation, engine)
     else:
-        outputs = engine.generate(generation)
+        outputs = outputs_of(engine, generation)
     readers = [
         AnswerReader(index, chat_format.parser(request, context, prompt))
         for index in range(request.n)
@@ -108,8 +109,6 @@ async def stream_chat(
                     continue
                 reasoning = sum(reader.reasoning_tokens for reader in readers)
                 yield evolve(delta, usage=evolve(delta.usage, reasoning_tokens=reasoning))
-    if unfinished := [r.index for r in readers if not r.finished]:
-        raise EngineError(f"engine {engine.info.engine!r} left answers unfinished: {unfinished}")
 
 
 async def _within(
@@ -119,7 +118,7 @@ async def _within(
     bounded = evolve(generation, sampling=evolve(generation.sampling, max_tokens=tokens))
     for tried in (bounded, generation):
         try:
-            async with aclosing(engine.generate(tried)) as outputs:
+            async with aclosing(outputs_of(engine, tried)) as outputs:
                 async for output in outputs:
                     yield output
             return
@@ -172,14 +171,12 @@ class AnswerReader:
 
     Attributes:
         index: Which answer it reads.
-        finished: Whether the answer is whole.
         reasoning_tokens: Tokens whose text was reasoning. Those of a mark count with what follows.
     """
 
     def __init__(self, index: int, parser: DeltaParser) -> None:
         """Read the answer of one index with its own parser."""
         self.index = index
-        self.finished = False
         self.reasoning_tokens = 0
         self._unread = 0  # tokens whose text the parser has not given back yet
         self._parser = parser
@@ -199,7 +196,6 @@ class AnswerReader:
         if output.finish_reason is None:
             return
         yield from self._own(self._parser.finish())
-        self.finished = True
         finish_reason: FinishReason = output.finish_reason
         if finish_reason == "stop" and self._calls and is_object("".join(self._arguments)):
             finish_reason = "tool_calls"  # of a call that a stop string has cut it stays "stop"

@@ -15,6 +15,7 @@ from jarvis_core.chat import Accepted
 from jarvis_core.errors import ContextLengthExceeded, EngineError
 from jarvis_core.interfaces import Engine
 from jarvis_core.merging import merged
+from jarvis_core.outputs import outputs_of
 from jarvis_core.structs import (
     CompletionRequest,
     Delta,
@@ -84,7 +85,7 @@ class _Continuation:
         """``Accepted``, then deltas."""
         generation = self._generation(prompt)
         try:
-            async with aclosing(self.engine.generate(generation)) as outputs:
+            async with aclosing(outputs_of(self.engine, generation)) as outputs:
                 first = await anext(outputs)
                 yield Accepted(prompt_tokens=first.prompt_tokens or 0)
                 second = await anext(outputs)

@@ -355,6 +355,12 @@ async def test_engine_that_leaves_an_answer_unfinished_is_an_error() -> None:
         await deltas(scripted, request())
 
 
+async def test_a_bound_of_tokens_does_not_hide_that_an_answer_is_left_unfinished() -> None:
+    scripted = Scripted(EngineOutput(prompt_tokens=1), EngineOutput(text="half"))
+    with pytest.raises(EngineError, match="unfinished"):
+        await deltas(scripted, request(default_max_tokens=3))
+
+
 def test_fold_refuses_an_answer_without_an_end() -> None:
     with pytest.raises(EngineError):
         fold([Delta(content="half")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from jarvis_core import (
     ContextLengthExceeded,
     Delta,
     EngineError,
+    EngineOutput,
+    GenerationRequest,
     ModelSpec,
     RequestError,
     SamplingParams,
@@ -151,3 +154,16 @@ async def test_closing_aborts_every_prompt(engine: FakeEngine, prompts: list[str
 
     assert engine.stats().running == 0
     assert engine.aborted == len(prompts)
+
+
+class SendsNothing(FakeEngine):
+    """Ends before it has begun."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        return
+        yield
+
+
+async def test_an_engine_that_sends_nothing_is_an_error() -> None:
+    with pytest.raises(EngineError, match="unfinished"):
+        await whole(SendsNothing(ModelSpec(name="m", source="m", path="m")), asked("one"))

@@ -41,7 +41,7 @@ LAYERS = (
     {"probe"},
     {"plugins"},
     {"settings"},
-    {"composition"},
+    {"composition", "outputs"},
     {"chat", "completion"},
     {"host"},
     {"models"},
