@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 import attrs
@@ -32,12 +34,13 @@ def main() -> None:
     parser.add_argument("--socket", type=int, help="file descriptor of the socket pair")
     parser.add_argument("--lifeline", type=int, help="file descriptor of the server's pipe")
     parser.add_argument("--log-level", default="INFO")
+    parser.add_argument("--stale", type=float, default=10.0, help="see HostLimits.heartbeat_stale")
     options = parser.parse_args()
     if options.describe:
         json.dump(describe(), sys.stdout)
         return
     _prepare_process(options.log_level)
-    _serve(options.socket, options.lifeline)
+    _serve(options.socket, options.lifeline, options.stale)
 
 
 def describe() -> dict[str, Any]:
@@ -59,7 +62,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _serve(socket_fd: int, lifeline_fd: int) -> None:
+def _serve(socket_fd: int, lifeline_fd: int, stale: float) -> None:
     import uvloop
 
     from jarvis_core.host.engine_side import EngineSide, watch_lifeline
@@ -67,7 +70,10 @@ def _serve(socket_fd: int, lifeline_fd: int) -> None:
     watch_lifeline(lifeline_fd)
 
     async def serve() -> None:
-        await EngineSide().run(socket.socket(fileno=socket_fd))
+        # If the next ping is not answered in time, all stacks are written to stderr: what an engine
+        # blocks the loop with is told even while it holds the interpreter.
+        answering = partial(faulthandler.dump_traceback_later, stale)
+        await EngineSide(on_ping=answering).run(socket.socket(fileno=socket_fd))
 
     uvloop.run(serve())
     # Threads of a backend that is still loading or computing must not hold the exit.

@@ -147,6 +147,7 @@ class Host:
                 f"--socket={theirs.fileno()}",
                 f"--lifeline={reading}",
                 f"--log-level={self._limits.log_level}",
+                f"--stale={self._limits.heartbeat_stale}",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
@@ -222,10 +223,19 @@ class Host:
 
     async def _beat(self) -> None:
         limits = self._limits
+        was_healthy = True
         while not self.lost:
             self._missed_pings += 1
             self._channel.send(["ping"])
             await asyncio.sleep(limits.heartbeat_interval)
+            if was_healthy and not self.healthy and not self.lost:
+                _log.warning(
+                    "engine host does not answer: its event loop is blocked, and its stacks follow",
+                    model=self._plan.name,
+                    pid=self.pid,
+                    seconds=limits.heartbeat_stale,
+                )
+            was_healthy = self.healthy
             # Pings are counted, not seconds: a server that was itself suspended must not
             # take its own pause for the host's.
             if self._missed_pings * limits.heartbeat_interval > limits.heartbeat_timeout:

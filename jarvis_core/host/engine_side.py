@@ -9,16 +9,17 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
-from attrs import evolve, mutable
+from attrs import mutable
 
 from jarvis_core.chat import Accepted
 from jarvis_core.errors import ConfigError, EngineDied, EngineError, JarvisError
 from jarvis_core.host.calls import REQUESTS, HostRequest, SleepRequest, StreamRequest
 from jarvis_core.host.loaded import Loaded
+from jarvis_core.host.loading import load_model
 from jarvis_core.host.protocol import (
     CLOSE_GRACE,
     CREDIT,
@@ -29,11 +30,7 @@ from jarvis_core.host.protocol import (
     cost,
     pack_delta,
 )
-from jarvis_core.host.weights import locate
-from jarvis_core.plugins import Detection, Registry, load_plugins, media_of
-from jarvis_core.settings import structure_settings
-from jarvis_core.structs import Delta, ModelInfo, ModelSpec
-from jarvis_core.template.source import read_template
+from jarvis_core.structs import Delta
 
 _log = logging.getLogger(__name__)
 
@@ -62,14 +59,20 @@ class _Request:
 
 
 class EngineSide:
-    """Everything that a host does between its first frame and its end."""
+    """Everything that a host does between its first frame and its end.
 
-    def __init__(self) -> None:
+    Args:
+        on_ping: Called whenever the server asks whether the host still answers.
+    """
+
+    def __init__(self, on_ping: Callable[[], object] = lambda: None) -> None:
+        self._on_ping = on_ping
         self._channel = FrameChannel(self._on_frame, self._on_lost)
         self._running: dict[int, _Request] = {}
         self._pending: list[list[Any]] = []
         self._loaded: Loaded | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._stats_failed = False
         self._ended = asyncio.Event()
 
     async def run(self, sock: socket.socket) -> None:
@@ -113,6 +116,7 @@ class EngineSide:
                 raise ValueError(f"unknown frame {frame[:1]}")
 
     def _pong(self) -> None:
+        self._on_ping()
         stats = None
         if self._loaded is not None:
             try:
@@ -122,62 +126,34 @@ class EngineSide:
                 self._loaded = None  # there is nothing left to close
                 self._ended.set()
                 return
+            except Exception:
+                if not self._stats_failed:  # it is asked every second
+                    _log.exception("the engine's stats failed; the model goes on without")
+                self._stats_failed = True
         self._channel.send(["pong", stats])
 
     # -- loading ---------------------------------------------------------------------------
 
     async def _load(self, plan: HostPlan) -> None:
         try:
-            await self._load_engine(plan)
+            self._loaded, found = await load_model(plan, self._progress)
         except JarvisError as error:
             self._channel.send_error("failed", error)
-        except Exception as error:
+            return
+        except (Exception, SystemExit) as error:
             _log.exception("engine %s failed to load %s", plan.engine, plan.source)
             reason = f"{type(error).__name__}: {error}"
             self._channel.send_error(
                 "failed",
                 ConfigError(f"engine {plan.engine!r} failed to load {plan.source}: {reason}"),
             )
-
-    async def _load_engine(self, plan: HostPlan) -> None:
-        registry = load_plugins()
-        engine_type = registry.engine(plan.engine)
-        package = engine_type.load.__module__.split(".")[0]
-        logging.getLogger(package).setLevel(logging.getLogger("jarvis_core").level)
-        if plan.chat_format != "auto":
-            registry.chat_format(plan.chat_format)
-        settings = structure_settings(
-            engine_type.settings, plan.settings, where=f"models.{plan.name}.settings"
-        )
-        template = plan.chat_template and read_template(plan.chat_template)
-        path = await locate(plan.source, engine_type.weights, self._progress)
-        spec = ModelSpec(
-            name=plan.name,
-            source=plan.source,
-            path=path,
-            context_length=plan.context_length,
-            adapters=plan.adapters,
-        )
-        engine = await engine_type.load(spec, settings)
-        info = engine.info
-        if template is not None:
-            info = evolve(info, chat_template=template)
-        found = _choose_format(plan, registry, info)
-        chat_format = registry.chat_format(found.name)
-        media = media_of(chat_format, info)
-        if lost := info.capabilities.media - media:
-            _log.warning(
-                "model %r takes %s, and its chat format %r has no place for that",
-                *(plan.name, ", ".join(sorted(lost)), chat_format.name),
-            )
-        info = evolve(info, capabilities=evolve(info.capabilities, media=media))
-        self._loaded = Loaded(engine=engine, chat_format=chat_format, info=info)
+            return
         # What a backend brings stays. Each full collection would look at all of it again, and no
         # request goes on meanwhile: with vLLM's 600,000 objects for a third of a second.
         gc.collect()
         gc.freeze()
-        ready = converter.unstructure(info)
-        self._channel.send(["ready", ready, chat_format.name, found.reason])
+        ready = converter.unstructure(self._loaded.info)
+        self._channel.send(["ready", ready, self._loaded.chat_format.name, found.reason])
 
     def _progress(self, done: int, total: int) -> None:
         self._channel.send(["progress", done, total])
@@ -208,8 +184,8 @@ class EngineSide:
         except JarvisError as error:
             self._fail(number, error)
         except Exception:
-            _log.exception("request %s failed", request_id)
-            self._fail(number, EngineError("internal error"))
+            _log.exception("request %s failed%s", request_id, self._in_what())
+            self._fail(number, _bug(request_id))
 
     async def _others_ended(self, number: int) -> None:
         """Wait for requests that were cut and are still ending."""
@@ -241,9 +217,23 @@ class EngineSide:
             pending, self._pending = self._pending, []
             self._channel.send(["deltas", pending])
 
+    def _in_what(self) -> str:
+        """Whose code a request runs through, for who reads a traceback."""
+        if self._loaded is None:
+            return ""
+        engine, chat_format = self._loaded.info.engine, self._loaded.chat_format.name
+        return f" in engine {engine!r} with chat format {chat_format!r}"
+
     def _fail(self, number: int, error: JarvisError) -> None:
         self._flush()
         self._channel.send_error("error", error, number)
+
+
+def _bug(request_id: str) -> EngineError:
+    """What a client is told of an error that is nobody's but the code's: where its details are."""
+    return EngineError(
+        f"internal error; the server's log has the details under request id {request_id}"
+    )
 
 
 def watch_lifeline(fd: int) -> None:
@@ -259,12 +249,3 @@ def watch_lifeline(fd: int) -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def _choose_format(plan: HostPlan, registry: Registry, info: ModelInfo) -> Detection:
-    """The chat format that is set, or that prints the template that is set, or that fits."""
-    if plan.chat_format != "auto":
-        return Detection(name=plan.chat_format, reason="chat_format is set to it")
-    if plan.chat_template:
-        return Detection(name="template", reason="chat_template is set")
-    return registry.detect_chat_format(info)

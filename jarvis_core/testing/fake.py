@@ -119,7 +119,7 @@ class FakeSettings:
     load_delay: float = setting(default=0.0, ge=0, help="Seconds that loading takes.")
     load_fault: str = setting(
         default="",
-        choices=("", "missing", "memory", "bug", "die"),
+        choices=("", "missing", "memory", "bug", "exit", "die"),
         help="What goes wrong at loading.",
     )
     sleep_delay: float = setting(default=0.0, ge=0, help="Seconds that sleep and wake take.")
@@ -447,6 +447,8 @@ async def load(model: ModelSpec, settings: FakeSettings) -> Engine:
         raise InsufficientMemory(f"{model.source} needs 9 GB and 1 GB is free")
     if fault == "bug":
         raise RuntimeError("the fake engine cannot load")
+    if fault == "exit":
+        sys.exit(3)
     if fault == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     return FakeEngine(model, settings)

@@ -250,7 +250,9 @@ async def test_a_host_that_dies_fails_its_calls_and_holds_them_as_suspects(start
 
 async def test_a_bug_in_a_call_shows_no_detail(start: Start) -> None:
     host = await start()
-    with pytest.raises(EngineError, match="^internal error$"):
+    with pytest.raises(
+        EngineError, match="^internal error; the server's log has the details under request id r$"
+    ):
         await host.call(embed("!bug=0"), PackedEmbeddings, "r")
     assert (await host.call(embed("a"), PackedEmbeddings, "r")).prompt_tokens == 1
 

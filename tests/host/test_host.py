@@ -171,7 +171,9 @@ async def test_an_engine_error_ends_its_own_stream_after_what_was_said(start: St
 
 async def test_a_bug_in_an_engine_shows_no_detail_and_harms_no_other(start: Start) -> None:
     host = await start()
-    with pytest.raises(EngineError, match="^internal error$"):
+    with pytest.raises(
+        EngineError, match="^internal error; the server's log has the details under request id r$"
+    ):
         await say(host, "!bug=1")
     assert await say(host, "fine") == "fine"
 
@@ -272,6 +274,8 @@ async def test_host_that_does_not_answer_is_unhealthy_then_killed(
         with pytest.raises(EngineDied):
             await whole(stream)
     assert await host.reap() == "was ended by SIGKILL"
+    where = [line for line in host.last_words if "fake.py" in line]
+    assert bool(where) == (stop is None)  # the stack of what blocks, told before the end
 
 
 async def test_host_whose_backend_has_died_ends(start: Start) -> None:
@@ -292,6 +296,7 @@ async def test_host_whose_backend_has_died_ends(start: Start) -> None:
         ({"load_fault": "missing"}, ModelSourceError, "no such file"),
         ({"load_fault": "memory"}, InsufficientMemory, "needs 9 GB"),
         ({"load_fault": "bug"}, Exception, "RuntimeError: the fake engine cannot load"),
+        ({"load_fault": "exit"}, ConfigError, "failed to load f: SystemExit: 3"),
         ({"load_fault": "die"}, EngineDied, "ended while loading"),
         ({"load_fault": "typo"}, SettingError, "load_fault"),
         ({"load_delay": "soon"}, SettingError, "load_delay"),
