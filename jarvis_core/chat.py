@@ -143,6 +143,10 @@ async def render(
             prompt = await asyncio.to_thread(prompt_of, request, chat_format, context)
     else:
         prompt = prompt_of(request, chat_format, context)
+    if not isinstance(prompt, Prompt):
+        raise EngineError(
+            f"chat format {chat_format.name!r} rendered {type(prompt).__name__}, not a Prompt"
+        )
     check_tools(request, chat_format, context, prompt)
     return prompt
 
@@ -220,11 +224,21 @@ class AnswerReader:
             yield delta
 
     def _follow(self, pieces: Iterable[ToolCallDelta]) -> None:
-        """Note how far the call that came last is."""
+        """Note how far the call that came last is.
+
+        Raises:
+            EngineError: The parser mixes calls up.
+        """
         for piece in pieces:
-            if piece.index >= self._calls:
-                self._calls = piece.index + 1
+            if piece.index == self._calls and piece.name:
+                self._calls += 1
                 self._arguments.clear()
+            elif piece.index != self._calls - 1 or piece.name is not None:
+                raise EngineError(
+                    f"the chat format's parser sent {piece!r} after {self._calls} calls: they are "
+                    "numbered in order from 0, one ends before the next, and the first piece of "
+                    "each has its name"
+                )
             self._arguments.append(piece.arguments)
 
     def _take_logprobs(self) -> tuple[TokenLogprob, ...]:

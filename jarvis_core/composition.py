@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from jarvis_core.errors import UnsupportedParameter
+from jarvis_core.errors import EngineError, UnsupportedParameter
 from jarvis_core.grammar import AnswerSyntax, Grammar, calls_are_constrained
 from jarvis_core.interfaces import ChatFormat
 from jarvis_core.parsing import may_call_tools
@@ -89,7 +89,19 @@ def answer_syntax(
 ) -> AnswerSyntax:
     """What a format says of its answers; a format that says nothing has plain ones."""
     say = getattr(chat_format, "answer_syntax", None)
-    return AnswerSyntax() if say is None else say(request, context, prompt)
+    if say is None:
+        return AnswerSyntax()
+    said: AnswerSyntax = say(request, context, prompt)
+    _check_kind(chat_format, "answer_syntax", said, AnswerSyntax)
+    return said
+
+
+def _check_kind(chat_format: ChatFormat, method: str, given: object, kind: type) -> None:
+    if not isinstance(given, kind):
+        raise EngineError(
+            f"{method} of chat format {chat_format.name!r} returned {type(given).__name__}, no "
+            f"{kind.__name__}"
+        )
 
 
 def _body(
@@ -106,6 +118,7 @@ def _body(
         calls = chat_format.tool_grammar(evolve(request, tool_choice=choice), context)
         if calls is None:
             raise _cannot_write(chat_format, "tool_choice" if request.tool_choice.forced else param)
+        _check_kind(chat_format, "tool_grammar", calls, Constraint)
         if request.tool_choice.forced or content is None:
             return calls
         grammar = Grammar(context.model)

@@ -38,7 +38,7 @@ async def outputs_of(
                     raise _broken(engine, "its first output has no prompt_tokens")
                 accepted = True
             index = output.index
-            if index not in open_indexes and (output.text or output.finish_reason is not None):
+            if index not in open_indexes and not _may_be_late(output, request.n):
                 raise _broken(engine, _no_such_index(index, request.n))
             if output.finish_reason is not None:
                 if output.finish_reason not in ("stop", "length"):
@@ -52,6 +52,11 @@ async def outputs_of(
     if not ended:
         missing = _unfinished(open_indexes) if open_indexes else "its last output has no usage"
         raise _broken(engine, missing)
+
+
+def _may_be_late(output: EngineOutput, n: int) -> bool:
+    """Whether an output may come after the finish reason of its index: the usage may."""
+    return 0 <= output.index < n and not output.text and output.finish_reason is None
 
 
 def _no_such_index(index: int, n: int) -> str:

@@ -185,6 +185,33 @@ async def test_a_whole_call_before_one_that_was_cut_does_not_make_the_answer_who
     assert found.answers[0].finish_reason == "stop"
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [ToolCallDelta(index=0, arguments="{}")],
+        [ToolCallDelta(index=0, name="")],
+        [ToolCallDelta(index=1, name="f")],
+        [ToolCallDelta(index=0, name="f"), ToolCallDelta(index=0, name="f")],
+        [ToolCallDelta(index=0, name="f"), ToolCallDelta(index=1, arguments="{}")],
+        [*(ToolCallDelta(index=i, name="f") for i in range(2)), ToolCallDelta(index=0)],
+    ],
+)
+async def test_a_parser_that_mixes_calls_up_is_an_error_that_shows_the_piece(
+    pieces: list[ToolCallDelta],
+) -> None:
+    with pytest.raises(EngineError, match="sent ToolCallDelta.*numbered in order from 0"):
+        await complete(FakeEngine(SPEC), request("one"), chat_format=calling(*pieces))
+
+
+async def test_a_format_that_renders_no_prompt_is_named() -> None:
+    class RendersText(FakeFormat):
+        def render(self, request: ChatRequest, context: FormatContext) -> Any:
+            return "one"
+
+    with pytest.raises(EngineError, match="format 'fake' rendered str, not a Prompt"):
+        await complete(FakeEngine(SPEC), request("one"), chat_format=RendersText())
+
+
 async def test_logprobs_travel_with_the_delta_that_carries_their_text() -> None:
     def logprob(i: int) -> TokenLogprob:
         return TokenLogprob(token_id=i, token=str(i), logprob=-1.0, data=b"")

@@ -19,6 +19,7 @@ from jarvis_core import (
     ChatRequest,
     Constraint,
     DeltaParser,
+    EngineError,
     FormatContext,
     Message,
     ModelInfo,
@@ -205,3 +206,23 @@ def test_any_schema_of_a_client_becomes_part_of_a_grammar() -> None:
     sampler = Sampler(composed, MODEL, hints=("<think>", "</think>"))
     said = {sampler.sample(random.Random(seed)).rpartition("</think>")[2] for seed in range(30)}
     assert len(said) > 3
+
+
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [
+        ("tool_grammar", "tool_grammar of chat format 'thoughtful' returned str, no Constraint"),
+        (
+            "answer_syntax",
+            "answer_syntax of chat format 'thoughtful' returned str, no AnswerSyntax",
+        ),
+    ],
+)
+def test_a_format_that_gives_something_else_is_named_with_its_method(
+    method: str, what: str
+) -> None:
+    wrong = type("Wrong", (Thoughtful,), {method: lambda *_: "start: text"})()
+    asked = evolve(REQUEST, tools=(TOOL,), tool_choice=REQUIRED)
+    context = FormatContext(model=MODEL, now=datetime(2025, 1, 2))
+    with pytest.raises(EngineError, match=what):
+        compose_constraint(asked, wrong, context, Prompt())

@@ -159,6 +159,15 @@ class LosesItsWeights(FakeEngine):
             yield evolve(output, token_ids=(7,)) if self.lost and output.token_ids else output
 
 
+class BlocksTheLoop(FakeEngine):
+    """Computes an answer without a turn for anybody else."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+        usage = Usage(prompt_tokens=1, completion_tokens=1)
+        yield EngineOutput(prompt_tokens=1)
+        yield EngineOutput(text="word", finish_reason="stop", usage=usage)
+
+
 class LetsEverybodyWait(FakeEngine):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
         async for output in super().generate(evolve(request, share=None)):
@@ -218,6 +227,7 @@ Check = Callable[[Kit, FakeEngine], Awaitable[None]]
         (TakesEveryId(SPEC), Kit.test_a_token_id_outside_the_vocabulary_is_refused),
         (MixesUp(SPEC), Kit.test_each_of_many_requests_gets_its_own_answer),
         (ContentIsControl(SPEC), Kit.test_control_tokens_come_from_the_scaffold_only),
+        (BlocksTheLoop(SPEC), Kit.test_others_go_on_while_it_generates),
         (Repeats(SPEC), Kit.test_greedy_text_is_the_same_alone_and_among_others),
         (Repeats(SPEC), Kit.test_a_seed_makes_sampling_repeatable),
         (Altered(no_prompt_logprobs), Kit.test_each_prompt_token_but_the_first_has_its_logprob),

@@ -61,6 +61,7 @@ async def test_right_outputs_pass_as_they_are() -> None:
         ([ACCEPTED, TEXT, END, END], "an output after the one with the usage"),
         ([ACCEPTED, EngineOutput(index=1, text="x")], "of index 1, and indexes go from 0 to 0"),
         ([ACCEPTED, EngineOutput(index=-1, text="x")], "of index -1, and indexes go from 0 to 0"),
+        ([EngineOutput(index=5, prompt_tokens=1)], "of index 5, and indexes go from 0 to 0"),
         ([ACCEPTED, EngineOutput(index=3, finish_reason="stop")], "of index 3"),
         (
             [ACCEPTED, EngineOutput(finish_reason="stop"), TEXT],
@@ -81,6 +82,11 @@ async def test_a_broken_promise_is_named_with_the_engine(outputs: list[Any], wha
     with pytest.raises(EngineError, match=f"engine 'fake' does not do .*{what}"):
         await read(engine)
     assert engine.closed
+
+
+async def test_the_usage_may_come_after_every_finish_reason() -> None:
+    outputs = [ACCEPTED, EngineOutput(finish_reason="stop"), EngineOutput(usage=USAGE)]
+    assert await read(Sends(*outputs)) == outputs
 
 
 async def test_every_answer_has_to_have_an_end() -> None:

@@ -230,7 +230,7 @@ class Host:
             await asyncio.sleep(limits.heartbeat_interval)
             if was_healthy and not self.healthy and not self.lost:
                 _log.warning(
-                    "engine host does not answer: its event loop is blocked, and its stacks follow",
+                    "engine host does not answer: its event loop is blocked; its stacks are beside",
                     model=self._plan.name,
                     pid=self.pid,
                     seconds=limits.heartbeat_stale,

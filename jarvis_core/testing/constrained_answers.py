@@ -97,15 +97,17 @@ def strict_requests() -> Iterator[ChatRequest]:
     yield evolve(request, parallel_tool_calls=False)
 
 
-def models_like(model: ModelInfo, written: str) -> Iterator[ModelInfo]:
+def models_like(model: ModelInfo, written: str, known: Sequence[str] = ()) -> Iterator[ModelInfo]:
     """A model without control tokens, and models for which the marks of an answer are some.
 
     Args:
         model: What else they are.
         written: An answer; ``<this>``, ``<|this|>`` and ``[THIS]`` are marks,
             and ``<this=name>`` is none.
+        known: Further texts that are marks where they are written.
     """
-    marks = tuple(dict.fromkeys(re.findall(r"<\|\"\|>|<[^<>\s\"=]+>|\[[A-Z_]+\]", written)))
+    found = re.findall(r"<\|\"\|>|<[^<>\s\"=]+>|\[[A-Z_]+\]", written)
+    marks = tuple(dict.fromkeys([*found, *(mark for mark in known if mark in written)]))
     yield evolve(model, control_tokens=())
     if marks:
         ids = tuple(range(len(marks)))

@@ -141,6 +141,23 @@ class EngineConformance(TaskConformance):
             assert usage_of(outputs).prompt_tokens == lengths[i]
             assert 1 <= usage_of(outputs).completion_tokens <= 1 + i % 5
 
+    async def test_others_go_on_while_it_generates(self, engine: Engine) -> None:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        beside = asyncio.create_task(others())
+        try:
+            await self.run(engine, max_tokens=6)
+        finally:
+            beside.cancel()
+
+        assert turns, "generate never awaits: nothing else of the host can run meanwhile"
+
     # -- how generation ends ---------------------------------------------------------------
 
     async def test_a_stop_string_ends_the_text_and_is_not_sent(self, engine: Engine) -> None:

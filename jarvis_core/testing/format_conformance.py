@@ -72,7 +72,7 @@ class ChatFormatConformance:
 
     Attributes:
         model: The model that the format is tried with. Its control tokens are those that no text
-            of a user may turn into.
+            of a user may turn into, and that marks of calls and of reasoning are.
         ends: Texts that end something where a constraint allows any text, as a mark behind strings:
             answers under a constraint are made up at random, and hit upon none.
         raw_answers: Raw answers in the format's own syntax, to be cut in every way.
@@ -261,7 +261,7 @@ class ChatFormatConformance:
         calls = evolve(request, tool_choice=ToolChoice(mode="required"))
         if request.tools and (constraint := chat_format.tool_grammar(calls, plain)):
             written += Sampler(constraint, plain.model, hints=self.ends).sample(random.Random(0))
-        for model in models_like(plain.model, written):
+        for model in models_like(plain.model, written, self.model.control_tokens):
             yield evolve(plain, model=model)
 
     def _render(self, chat_format: ChatFormat, request: ChatRequest) -> Prompt | None:

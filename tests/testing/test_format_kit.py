@@ -57,6 +57,7 @@ CALLS = CallSyntax(
     between="\n",
     marker="<call>",
 )
+SIGNED = evolve(CALLS, call=("§", CallName(), ":", CallArguments()), marker="§")
 OTHER_CALLS = evolve(CALLS, call=("<call>", *CALLS.call[1:]))
 
 
@@ -182,6 +183,22 @@ class SharesItsParser(Right):
         return self.one
 
 
+class SignsCalls(Right):
+    """Its marks look like none: only a model that has them as control tokens shows its fault."""
+
+    def tool_grammar(self, request: ChatRequest, context: FormatContext) -> Constraint | None:
+        tokens = context.model.control_tokens
+        return (OTHER_CALLS if "§" in tokens else SIGNED).forced(request, context.model)
+
+    def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> DeltaParser:
+        return CallParser(SIGNED.scan, markers=["§"])
+
+    def answer_syntax(
+        self, request: ChatRequest, context: FormatContext, prompt: Prompt
+    ) -> AnswerSyntax:
+        return AnswerSyntax(calls=SIGNED)
+
+
 class TestRight(ChatFormatConformance):
     """The kit as an author uses it."""
 
@@ -235,6 +252,14 @@ class TestRight(ChatFormatConformance):
 def test_a_wrong_format_fails(chat_format: Any, test: str) -> None:
     with pytest.raises(AssertionError):
         getattr(ChatFormatConformance(), test)(chat_format)
+
+
+def test_control_tokens_of_the_model_are_marks_of_calls() -> None:
+    class Kit(ChatFormatConformance):
+        model = evolve(ChatFormatConformance.model, control_tokens=("§",))
+
+    with pytest.raises(AssertionError):
+        Kit().test_what_a_forced_choice_makes_a_model_write_is_read_as_that_call(SignsCalls())
 
 
 def test_reasoning_that_constraints_do_not_know_of_fails() -> None:
