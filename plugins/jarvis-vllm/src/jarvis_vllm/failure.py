@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,3 +72,11 @@ class _Teller(logging.Handler):
                 file.write(f"{type(error).__name__}: {error}")
         except OSError:  # another process was first, or loading is over
             return
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    text = str(error)
+    if found := re.search(r"Value error, (.*?)(?: \[type=|\n|$)", text):  # pydantic's own frame
+        text = found[1]
+    return text.strip().partition("\n")[0] or type(error).__name__

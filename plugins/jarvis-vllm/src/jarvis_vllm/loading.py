@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -31,15 +30,17 @@ from jarvis_vllm.arguments import (
     check_length,
     engine_arguments,
 )
-from jarvis_vllm.failure import first_failure
+from jarvis_vllm.failure import first_failure, one_line
 from jarvis_vllm.installation import check_installation
 from jarvis_vllm.processes import prepare_host
 from jarvis_vllm.recommended import recommended_sampling
 from jarvis_vllm.settings import VllmSettings
 from jarvis_vllm.source import Source, find_source
 from jarvis_vllm.stats import Counters
-from jarvis_vllm.tokenizer import Tokenizer
-from jarvis_vllm.vocabulary import Vocabulary, read_vocabulary
+from jarvis_vllm.texts import Texts, load_texts
+
+if TYPE_CHECKING:
+    from jarvis_vllm.images import ImageProcessor
 
 _log = logging.getLogger(__name__)
 
@@ -96,12 +97,10 @@ async def load_engine(
     try:
         plan = await loop.run_in_executor(threads, _prepare, model, settings)
         counters = Counters()
-        tokenizing = loop.run_in_executor(threads, _load_tokenizer, plan)
+        reading = loop.run_in_executor(threads, load_texts, plan.source, plan.context_length)
         llm = await loop.run_in_executor(threads, _build, model, plan, counters)
         try:
-            return await _engine(
-                model, settings, capabilities, plan, llm, await tokenizing, counters
-            )
+            return await _engine(model, settings, capabilities, plan, llm, await reading, counters)
         except BaseException:
             await loop.run_in_executor(threads, llm.shutdown)
             raise
@@ -126,7 +125,7 @@ def _prepare(model: ModelSpec, settings: VllmSettings) -> _Plan:
         own = backend.own_length(arguments)
     except Exception as error:  # of pydantic, transformers, vLLM itself: whatever it asks
         raise SettingError(
-            f"vLLM refuses model {model.name!r} with these settings: {_words(error)}"
+            f"vLLM refuses model {model.name!r} with these settings: {one_line(error)}"
         ) from error
     length = settings.context_length(wanted=model.context_length, own=own)
     check_length(length, own, name=model.name)
@@ -172,7 +171,7 @@ def _build(model: ModelSpec, plan: _Plan, counters: Counters) -> Any:
         try:
             return backend.build(plan.arguments, counters.step)
         except Exception as error:  # whatever vLLM, torch and the driver raise
-            reason = failure.reason() or _words(error)
+            reason = failure.reason() or one_line(error)
             raise _load_failure(model, reason) from error
 
 
@@ -187,94 +186,43 @@ def _load_failure(model: ModelSpec, reason: str) -> ConfigError | InsufficientMe
     return ModelSourceError(f"vLLM cannot load {model.source}: {first}")
 
 
-def _words(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    text = str(error)
-    if found := re.search(r"Value error, (.*?)(?: \[type=|\n|$)", text):  # pydantic's own frame
-        text = found[1]
-    return text.strip().partition("\n")[0] or type(error).__name__
-
-
-def _load_tokenizer(plan: _Plan) -> tuple[Vocabulary, Any, str | None]:
-    """The vocabulary, the ``tokenizers.Tokenizer``, and the chat template."""
-    from transformers import AutoTokenizer
-
-    place: dict[str, Any] = {"pretrained_model_name_or_path": plan.source.tokenizer}
-    if plan.source.tokenizer.endswith(".gguf"):
-        path = Path(plan.source.tokenizer)
-        place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    try:
-        found = AutoTokenizer.from_pretrained(**place, trust_remote_code=False, use_fast=True)
-        fast = found.backend_tokenizer
-    except Exception as error:  # of transformers and tokenizers, and files of any content
-        raise ModelSourceError(
-            f"{plan.source.tokenizer}: its tokenizer cannot be loaded: {_words(error)}"
-        ) from error
-    template = plan.source.chat_template or found.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    vocabulary = read_vocabulary(
-        fast, bos_token=found.bos_token or None, eos_token=found.eos_token or None
-    )
-    return vocabulary, Tokenizer(fast, vocabulary, plan.context_length), template
-
-
 async def _engine(
     model: ModelSpec,
     settings: VllmSettings,
     capabilities: Capabilities,
     plan: _Plan,
     llm: Any,
-    texts: tuple[Vocabulary, Tokenizer, str | None],
+    texts: Texts,
     counters: Counters,
 ) -> Engine:
-    from jarvis_vllm import backend
     from jarvis_vllm.generation import GeneratingEngine
-    from jarvis_vllm.images import KIND, image_processor
+    from jarvis_vllm.images import image_processor
     from jarvis_vllm.pooling import PoolingEngine, pooling_tasks
 
-    vocabulary, tokenizer, template = texts
+    vocabulary = texts.vocabulary
     supported = await llm.get_supported_tasks()
     pooling = pooling_tasks(supported)
     cache = llm.vllm_config.cache_config
     counters.kv_total = (cache.num_gpu_blocks or 0) * (cache.block_size or 0)
-    tasks = {"generate", "prefix_cache_reset"} if "generate" in supported else set(pooling)
+    generates = "generate" in supported
+    tasks = {"generate", "prefix_cache_reset"} if generates else set(pooling)
     if settings.enable_sleep_mode:
         tasks.add("sleep")
     if not tasks & capabilities.tasks:
         raise ModelSourceError(f"{model.source}: it neither generates text nor makes vectors of it")
-    generates = "generate" in tasks
     images = None
     if generates:
         images = image_processor(llm, vocabulary.controls, max_pixels=settings.max_image_pixels)
-    info = ModelInfo(
-        name=model.name,
-        source=model.source,
-        engine="vllm",
-        context_length=plan.context_length,
-        capabilities=Capabilities(
-            tasks=frozenset(tasks),
-            parameters=capabilities.parameters if generates else frozenset(),
-            constraints=capabilities.constraints if generates else frozenset(),
-            media=frozenset() if images is None else capabilities.media,
-        ),
-        backend=f"vllm {backend.version()}",
-        architecture=plan.source.model_type,
-        chat_template=template,
-        bos_token=vocabulary.bos_token,
-        eos_token=vocabulary.eos_token,
-        control_tokens=tuple(vocabulary.controls),
-        control_token_ids=tuple(vocabulary.controls.values()),
-        placeholders={} if images is None else {KIND: images.placeholder},
-        vocab_size=vocabulary.size,
-        adapters=tuple(a.name for a in plan.adapters),
-        max_num_seqs=llm.vllm_config.scheduler_config.max_num_seqs,
-        sampling=plan.sampling,
+    able = Capabilities(
+        tasks=frozenset(tasks),
+        parameters=capabilities.parameters if generates else frozenset(),
+        constraints=capabilities.constraints if generates else frozenset(),
+        media=frozenset() if images is None else capabilities.media,
     )
     common: dict[str, Any] = {
-        "info": info,
+        "info": _info(model, plan, llm, texts, images, able),
         "llm": llm,
-        "tokenizer": tokenizer,
+        "tokenizer": texts.tokenizer,
         "counters": counters,
         "hang_timeout": settings.hang_timeout or HANG_TIMEOUTS.get(plan.device, 60.0),
     }
@@ -294,6 +242,40 @@ async def _engine(
     )
 
 
+def _info(
+    model: ModelSpec,
+    plan: _Plan,
+    llm: Any,
+    texts: Texts,
+    images: ImageProcessor | None,
+    capabilities: Capabilities,
+) -> ModelInfo:
+    """The loaded model as the core sees it."""
+    from jarvis_vllm import backend
+    from jarvis_vllm.images import KIND
+
+    vocabulary = texts.vocabulary
+    return ModelInfo(
+        name=model.name,
+        source=model.source,
+        engine="vllm",
+        context_length=plan.context_length,
+        capabilities=capabilities,
+        backend=f"vllm {backend.version()}",
+        architecture=plan.source.model_type,
+        chat_template=texts.chat_template,
+        bos_token=vocabulary.bos_token,
+        eos_token=vocabulary.eos_token,
+        control_tokens=tuple(vocabulary.controls),
+        control_token_ids=tuple(vocabulary.controls.values()),
+        placeholders={} if images is None else {KIND: images.placeholder},
+        vocab_size=vocabulary.size,
+        adapters=tuple(a.name for a in plan.adapters),
+        max_num_seqs=llm.vllm_config.scheduler_config.max_num_seqs,
+        sampling=plan.sampling,
+    )
+
+
 async def _load_adapters(llm: Any, adapters: tuple[Adapter, ...]) -> dict[str, Any]:
     """vLLM's ``LoRARequest`` of each adapter by its name.
 
@@ -309,7 +291,7 @@ async def _load_adapters(llm: Any, adapters: tuple[Adapter, ...]) -> dict[str, A
             await llm.add_lora(request)
         except Exception as error:  # of torch and vLLM, whatever does not fit
             raise ModelSourceError(
-                f"adapter {adapter.name!r} ({adapter.path}): vLLM cannot load it: {_words(error)}"
+                f"adapter {adapter.name!r} ({adapter.path}): vLLM cannot load it: {one_line(error)}"
             ) from error
         requests[adapter.name] = request
     return requests
