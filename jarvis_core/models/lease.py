@@ -42,7 +42,6 @@ class Lease:
         self.claim = claim
         self.queued = 0.0
         self._waiting = True
-        self._released = False
 
     @property
     def status(self) -> ModelStatus:
@@ -160,15 +159,13 @@ class Lease:
 
     def began(self) -> None:
         """The first delta or the result has come: the request waits no longer."""
-        if self._waiting and not self._released:
+        if self._waiting:
             self._waiting = False
             self.model.requests.begin_answer(self.claim)
 
     def release(self) -> None:
-        """Give the model back; further calls do nothing."""
-        if not self._released:
-            self._released = True
-            self.model.requests.leave(self.claim, waiting=self._waiting)
+        """Give the model back, once."""
+        self.model.requests.leave(self.claim, waiting=self._waiting)
 
 
 def _sequences(request: StreamRequest) -> int:

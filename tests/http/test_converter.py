@@ -71,6 +71,13 @@ def test_null_is_none_where_it_is_allowed() -> None:
         ({"name": ""}, "name", "name must not be empty"),
         ({"name": "abcdef"}, "name", "name is too long: 6, at most 5"),
         ({"count": True}, "count", "count must be an integer, not a boolean"),
+        ({"few": [True]}, "few[0]", "few[0] must be an integer, not a boolean"),
+        ({"few": [1.0]}, "few[0]", "few[0] must be an integer, not a number"),
+        (
+            {"shapes": [{"kind": "circle", "radius": True}]},
+            "shapes[0].radius",
+            "shapes[0].radius must be a number, not a boolean",
+        ),
         ({"count": "1"}, "count", "count must be an integer, not a string"),
         ({"count": 1.0}, "count", "count must be an integer, not a number"),
         ({"closed": "false"}, "closed", "closed must be a boolean, not a string"),

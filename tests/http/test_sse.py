@@ -176,6 +176,26 @@ async def test_pipelined_junk_does_not_hide_that_the_client_left(
     await served.idle()
 
 
+async def test_junk_in_small_pieces_does_not_hide_that_the_client_left(
+    serve: Any, kit: Any
+) -> None:
+    """R-12."""
+    model = kit.make_model()
+    model.script = silent
+    served = await serve(model, keepalive_interval=60)
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(head())
+    while not model.running:
+        await asyncio.sleep(0.01)
+    for _ in range(40):
+        writer.write(b"y" * 5_000)
+        await writer.drain()
+        await asyncio.sleep(0.005)
+    writer.close()
+    await asyncio.wait_for(model.closed.wait(), 5)
+    await served.idle()
+
+
 async def test_clients_that_do_not_read_are_cut_and_others_go_on(serve: Any, kit: Any) -> None:
     """R-13."""
     model = kit.make_model()
@@ -262,4 +282,14 @@ async def test_a_connection_serves_a_stream_and_then_something_else(serve: Any) 
         await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
     writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_nothing_is_written_once_a_stream_has_ended(serve: Any) -> None:
+    served = await serve(keepalive_interval=0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(head())
+    await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 0.3)
     writer.close()

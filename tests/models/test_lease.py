@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from jarvis_core.errors import EngineDied, PoisonRequest, RequestError, UnsupportedParameter
+from jarvis_core.errors import (
+    ContextLengthExceeded,
+    EngineDied,
+    PoisonRequest,
+    RequestError,
+    UnsupportedParameter,
+)
 from jarvis_core.host.calls import (
     EmbedRequest,
     PackedEmbeddings,
@@ -98,6 +104,16 @@ async def test_a_call_that_the_engine_refuses_is_no_suspect(catalogue: Catalogue
     for _ in range(3):
         with pytest.raises(RequestError):
             await embed(catalogue, "word " * 5000)
+
+
+async def test_a_suspect_that_the_engine_refuses_is_cleared(catalogue: Catalogue) -> None:
+    await embed(catalogue, "the model is loaded")
+    text = "word " * 5000
+    for _ in range(3):  # uncleared, the second time would make it poison
+        request = CompletionRequest(model="m", prompts=(text,))
+        catalogue._find("m").suspects.host_died([request])
+        with pytest.raises(ContextLengthExceeded):
+            await complete(catalogue, text)
 
 
 async def test_unloading_waits_for_a_call(catalogue: Catalogue) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from jarvis_core.models.restarts import LONGEST, STEADY, Restarts
@@ -40,3 +42,17 @@ def test_only_starts_that_fail_one_after_the_other_count_as_such() -> None:
         restarts.died(lived)
         found.append(restarts.failed_starts)
     assert found == [1, 2, 0, 1]
+
+
+@pytest.mark.anyio
+async def test_a_pause_is_cut_short_while_it_lasts_and_not_by_what_was_asked_before() -> None:
+    restarts = Restarts(60.0)
+    restarts.died(0.0)
+    restarts.hasten()
+    waiting = asyncio.create_task(restarts.wait())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert restarts.left > 50
+    restarts.hasten()
+    await asyncio.wait_for(waiting, 10)
+    assert restarts.left == 0

@@ -244,6 +244,14 @@ async def test_the_engine_is_told_to_take_a_first_request_before_a_twentieth(lin
     assert Turn(claim=Claim()).engine_priority(7) == 7
 
 
+async def test_no_priority_of_a_request_carries_it_past_the_rank_of_another(line):
+    queue = line(32)
+    for i in range(2):
+        await queue.ask(f"a{i}", ALICE)
+    first, second = queue.held["a0"], queue.held["a1"]
+    assert first.engine_priority(10**6) < second.engine_priority(-(10**6))
+
+
 async def test_a_request_of_a_burst_is_less_urgent_than_a_single_one_on_small_engines_too(line):
     queue = line(2)
     for i in range(3):
@@ -317,6 +325,13 @@ async def test_nobody_is_the_guest_of_more_urgent_keys_only(line):
     await queue.end("a")
     await queue.ask("b", BOB, guest=True)
     assert queue.begun == ["a", "n", "b"]
+
+
+async def test_nobody_is_the_guest_of_a_key_with_a_better_priority_than_the_usual(line):
+    queue = line(1)
+    await queue.ask("urgent", Claim(tenant="urgent", priority=-1, shared=True), guest=True)
+    await queue.ask("a", ALICE, guest=True)
+    assert queue.begun == ["urgent"]
 
 
 async def test_a_wide_guest_begins_with_one_place(line):
