@@ -197,6 +197,21 @@ def test_a_bare_call_counts_at_the_beginning_and_after_a_call_only() -> None:
     assert run(" %g %f;") == [Delta(content=" %"), Delta(content="g %f;")]
 
 
+def test_a_call_that_breaks_off_after_it_was_begun_counts_and_the_next_has_its_own_number() -> None:
+    def scan(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+        name = yield from run_of(cursor, re.compile("[a-z]*"))
+        yield ToolCallDelta(index=0, name=name)
+        yield from literal(cursor, ";")
+        return []
+
+    parse = CallParser(scan, markers=["@@"])
+    found = [*parse.feed("@@f! @@g;@@h?"), *parse.finish()]
+    assert [d.tool_calls[0] for d in found if d.tool_calls] == [
+        ToolCallDelta(index=index, name=name) for index, name in enumerate("fgh")
+    ]
+    assert "".join(d.content for d in found) == "! ?"
+
+
 def test_an_empty_piece_changes_nothing() -> None:
     assert deltas("", "@@", "", "f;", "") == [call(0, "f")]
 

@@ -197,6 +197,30 @@ async def test_logprobs_have_bytes_and_the_likeliest_tokens(serve: Any, kit: Any
     assert served.model.requests[0].logprobs == 1
 
 
+async def test_logprobs_of_tokens_without_text_have_a_chunk_too(serve: Any, kit: Any) -> None:
+    model = kit.make_model()
+    one = TokenLogprob(token_id=1, token="", logprob=-0.5, data=b"\xf0")
+
+    async def script(request: ChatRequest) -> Batches:
+        yield [
+            Delta(content="a"),
+            Delta(logprobs=(one,)),
+            Delta(finish_reason="stop", usage=USAGE, logprobs=(one,)),
+        ]
+
+    model.script = script
+    served = await serve(model)
+    streamed = await served.chat(logprobs=True, stream=True)
+    choices = [chunk["choices"][0] for chunk in kit.read_events(streamed.text).chunks[1:]]
+    found = [(c["delta"], c["logprobs"] and len(c["logprobs"]["content"])) for c in choices]
+    assert found == [
+        ({"content": "a"}, None),
+        ({"content": ""}, 1),
+        ({"content": ""}, 1),
+        ({}, None),
+    ]
+
+
 async def test_a_batch_is_one_write_with_a_chunk_for_each_delta(serve: Any, kit: Any) -> None:
     model = kit.make_model()
 

@@ -345,6 +345,33 @@ async def test_what_cannot_be_written_can_still_be_read(
     assert await store.get("r3", "a") is not None
 
 
+async def test_what_has_expired_takes_no_room(opened: Open, clock: Clock) -> None:
+    store = opened(max_responses=2)
+    for name in ("r1", "r2"):
+        store.put(response(name))
+    assert await store.keeps("r2")
+    clock.now += 101
+    for name in ("r3", "r4"):
+        store.put(response(name))
+    assert await ids(store, "a", "r1", "r2", "r3", "r4") == ["r3", "r4"]
+
+
+async def test_room_is_right_after_a_write_that_failed_half_way(
+    opened: Open, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = opened(max_responses=2)
+    for name in ("r1", "r2"):
+        store.put(response(name))
+        assert await store.keeps(name)
+        clock.now += 60
+    store.put(response("r2"))  # forgets r1, and is refused: r1 is there again
+    assert await store.keeps("r2")
+    assert "could not be stored" in caplog.text
+    for name in ("r3", "r4"):
+        store.put(response(name))
+    assert await ids(store, "a", "r1", "r2", "r3", "r4") == ["r3", "r4"]
+
+
 async def test_a_disk_that_fails_later_is_told_in_the_log(
     opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
