@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from jarvis_core.errors import ModelNotFound, StateConflict
+from jarvis_core.errors import ModelNotFound
 from jarvis_core.models.events import ModelEvent
 from jarvis_core.models.lease import Lease
 from jarvis_core.models.model import Model
@@ -71,7 +71,7 @@ class Catalogue:
 
     def ready(self) -> bool:
         """Whether every model that should be loaded is, and answers its heartbeat."""
-        return all(model.healthy for model in self._models.values() if model.wanted)
+        return all(model.healthy for model in self._models.values() if model.standing.wanted)
 
     @asynccontextmanager
     async def lease(self, name: str, claim: Claim = NOBODY) -> AsyncIterator[Lease]:
@@ -106,7 +106,7 @@ class Catalogue:
             EngineError: The same.
         """
         model = self._find(name)
-        if model.state in (ModelState.UNLOADING, ModelState.FALLING_ASLEEP):
+        if model.standing.state in (ModelState.UNLOADING, ModelState.FALLING_ASLEEP):
             await model.settled()
         model.begin_load()
         return await self._made_ready(model)
@@ -149,7 +149,7 @@ class Catalogue:
             EngineError: It could not be woken, and not be loaded instead.
         """
         model = self._find(name)
-        if model.state is ModelState.FALLING_ASLEEP:
+        if model.standing.state is ModelState.FALLING_ASLEEP:
             await model.settled()
         model.begin_wake()
         return await self._made_ready(model)
@@ -169,12 +169,10 @@ class Catalogue:
 
     async def _made_ready(self, model: Model) -> ModelStatus:
         await model.settled()
-        if model.state is ModelState.FAILED and model.error is not None:
-            raise model.error
-        if model.state is not ModelState.READY:
-            raise StateConflict(
-                f"model {model.config.name!r} is {model.state.words}: that was ordered meanwhile"
-            )
+        if model.standing.state is ModelState.FAILED and model.standing.error is not None:
+            raise model.standing.error
+        if model.standing.state is not ModelState.READY:
+            raise model.standing.conflict("that was ordered meanwhile")
         return model.status()
 
     def _find(self, name: str) -> Model:

@@ -70,7 +70,7 @@ def state(catalogue: Catalogue) -> ModelState:
 
 
 def pid(catalogue: Catalogue) -> int:
-    found = catalogue._models["m"]._host
+    found = catalogue._models["m"]._supervisor.host
     assert found is not None
     assert found.pid is not None
     return found.pid
