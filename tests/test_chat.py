@@ -247,11 +247,11 @@ async def test_tokens_of_reasoning_are_counted_with_those_that_mark_it() -> None
         def parser(self, request: ChatRequest, context: FormatContext, prompt: Prompt) -> Thinks:
             return Thinks()
 
-    usage = Usage(prompt_tokens=1, completion_tokens=18, cached_tokens=1)
+    usage = Usage(prompt_tokens=1, completion_tokens=20, cached_tokens=1)
     outputs = [
         EngineOutput(index=index, text=text, token_ids=(7,) * tokens)
         for index in range(2)
-        for text, tokens in (("<", 1), ("hm", 2), (">", 1), ("yes", 4))
+        for text, tokens in (("<", 1), ("hm", 2), ("so", 1), (">", 1), ("yes", 4))
     ]
     ends = [
         EngineOutput(index=0, finish_reason="stop"),
@@ -259,7 +259,7 @@ async def test_tokens_of_reasoning_are_counted_with_those_that_mark_it() -> None
     ]
     scripted = Scripted(EngineOutput(prompt_tokens=1), *outputs, *ends)
     whole = await complete(scripted, request(n=2), chat_format=Format())
-    assert whole.usage == evolve(usage, reasoning_tokens=6)
+    assert whole.usage == evolve(usage, reasoning_tokens=8)
 
 
 class Plain(FakeFormat):

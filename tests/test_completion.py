@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from jarvis_core import (
     Completion,
@@ -115,6 +116,30 @@ async def test_best_of_sends_the_likeliest_first_and_counts_all(engine: FakeEngi
     assert texts(completion) == ["answer 3", "answer 2"]
     assert [answer.logprobs for answer in completion.answers] == [(), ()]
     assert completion.usage.completion_tokens == 4
+
+
+async def test_where_no_tokens_are_wanted_none_have_to_come() -> None:
+    class Notes(FakeEngine):
+        asked: GenerationRequest
+
+        async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+            self.asked = request
+            async for output in super().generate(request):
+                yield output
+
+    engine = Notes(ModelSpec(name="m", source="m", path="m"))
+    sampling = SamplingParams(max_tokens=0, min_tokens=3)
+    await whole(engine, evolve(asked("a b c"), sampling=sampling))
+    assert (engine.asked.sampling.max_tokens, engine.asked.sampling.min_tokens) == (1, 0)
+
+
+async def test_the_best_have_the_usage_on_the_very_last_delta(engine: FakeEngine) -> None:
+    _, *deltas = await items(engine, asked("!words=3 x", n=2, best_of=4))
+
+    usages = [delta.usage for delta in deltas if isinstance(delta, Delta)]
+    assert len(usages) > 4
+    assert usages[:-1] == [None] * (len(usages) - 1)
+    assert usages[-1] is not None
 
 
 async def test_best_of_with_echo_and_logprobs_ranks_the_answers_alone(engine: FakeEngine) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
+from attrs import evolve
 
 from jarvis_core import (
     ContextLengthExceeded,
@@ -81,6 +82,19 @@ async def test_all_answers_come_and_no_more_at_a_time_than_there_are_places(
     assert found[-1].usage == Usage(prompt_tokens=3, completion_tokens=15)
     assert sum(bool(output.prompt_logprobs) for output in found) == 1
     assert engine.most == places
+
+
+async def test_of_the_prompt_only_what_the_first_answer_found_counts_as_cached() -> None:
+    class Caches(Watched):
+        async def generate(self, request: GenerationRequest) -> AsyncGenerator[EngineOutput, None]:
+            cached = 2 if self.asked else 0
+            async for output in super().generate(request):
+                yield evolve(
+                    output, usage=output.usage and evolve(output.usage, cached_tokens=cached)
+                )
+
+    found = await outputs(Caches(), 1, request("one two", n=3))
+    assert found[-1].usage == Usage(prompt_tokens=2, completion_tokens=6, cached_tokens=0)
 
 
 async def test_each_answer_has_the_seed_that_it_has_among_others(engine: Watched) -> None:
