@@ -97,6 +97,11 @@ def test_control_tokens_of_the_scaffold_split_runs_and_those_of_users_do_not() -
     assert list(prompt_runs(prompt, TOKENS)) == [Control("<s>"), "[a<sep>b]", Control("<sep>x")]
 
 
+def test_a_single_control_token_splits_runs_too() -> None:
+    prompt = PromptBuilder().scaffold("<s>").content("a").build()
+    assert list(prompt_runs(prompt, ("<s>",))) == [Control("<s>"), "a"]
+
+
 def test_a_token_half_written_by_a_user_is_no_token() -> None:
     prompt = PromptBuilder().content("<se").scaffold("p>").build()
     assert list(prompt_runs(prompt, TOKENS)) == ["<sep>"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from jarvis_core.host.calls import SleepRequest
 from jarvis_core.host.engine_side import EngineSide
 from jarvis_core.host.protocol import Frame, FrameChannel, HostPlan, converter
+from jarvis_core.structs import CompletionRequest, EngineOutput, GenerationRequest
 from jarvis_core.testing import FakeEngine
 
 pytestmark = pytest.mark.anyio
@@ -56,3 +58,34 @@ async def test_stats_that_fail_are_logged_once_and_end_nothing(
             channel.send(["ping"])
             assert await frames.get() == ["pong", None]
     assert caplog.text.count("RuntimeError: no such gauge") == 1
+
+
+async def test_an_engine_sleeps_only_once_what_was_cut_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+
+    async def generate(
+        self: FakeEngine, request: GenerationRequest
+    ) -> AsyncGenerator[EngineOutput, None]:
+        try:
+            yield EngineOutput(prompt_tokens=1)
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.02)  # as a backend takes a step to abort
+            happened.append("ended")
+
+    async def sleep(self: FakeEngine, level: int) -> None:
+        happened.append("sleeps")
+
+    monkeypatch.setattr(FakeEngine, "generate", generate)
+    monkeypatch.setattr(FakeEngine, "sleep", sleep)
+    asked = CompletionRequest(model="m", prompts=("one",))
+    async with loaded() as (channel, frames):
+        channel.send(["request", 1, "r", "completion", converter.unstructure(asked), None])
+        assert await frames.get() == ["accepted", 1, 1]
+        channel.send(["cancel", 1])
+        channel.send(["request", 2, "r", "sleep", converter.unstructure(SleepRequest()), None])
+        kind, number, _ = await frames.get()
+    assert (kind, number) == ("result", 2)
+    assert happened == ["ended", "sleeps"]
