@@ -45,6 +45,10 @@ def test_no_grammar_forces_tokens_whatever_it_says_itself(kind: str) -> None:
     assert text.rstrip().endswith('%llguidance {"no_forcing": true}')
 
 
+def test_a_regex_may_end_with_a_backslash_that_is_escaped() -> None:
+    assert r"a\\" in write_grammar(constraint("regex", "a\\\\"))
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [

@@ -100,6 +100,30 @@ def test_a_strict_schema_keeps_what_is_not_enforced_so_that_it_is_refused() -> N
     assert fitted(schema) == {"anyOf": [{}]}
 
 
+def test_alternatives_of_both_kinds_are_all_kept() -> None:
+    schema = {"oneOf": [{"type": "string"}], "anyOf": [{"maxLength": 3}]}
+    assert fitted(schema) == schema
+
+
+@pytest.mark.parametrize(
+    ("ref", "right"),
+    [
+        ("#/anyOf/0", True),
+        ("#/anyOf/1", True),
+        ("#/anyOf/2", False),
+        ("#/anyOf/-1", False),
+        ("#/anyOf/x", False),
+        ("#/$defs/a~1b", True),
+        ("#/$defs/a", False),
+        ("#", True),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_a_fault(ref: str, right: bool) -> None:
+    schema = {"anyOf": [{"type": "string"}, {"$ref": ref}], "$defs": {"a/b": {}}}
+    told = [(fault.path, fault.reason) for fault in faults(schema)]
+    assert told == ([] if right else [(("anyOf", 1, "$ref"), "refers to nothing in the schema")])
+
+
 def test_faults_and_what_is_not_enforced_are_told_by_path() -> None:
     schema = {"properties": {"a": {"items": {"type": "x", "if": {}}}}, "allOf": [{"enum": 1}]}
     assert [f.path for f in faults(schema)] == [

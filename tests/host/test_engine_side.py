@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from jarvis_core.errors import EngineError
 from jarvis_core.host.calls import SleepRequest
 from jarvis_core.host.engine_side import EngineSide
 from jarvis_core.host.protocol import Frame, FrameChannel, HostPlan, converter
@@ -58,6 +59,25 @@ async def test_stats_that_fail_are_logged_once_and_end_nothing(
             channel.send(["ping"])
             assert await frames.get() == ["pong", None]
     assert caplog.text.count("RuntimeError: no such gauge") == 1
+
+
+async def test_what_was_said_in_the_turn_of_an_error_comes_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def generate(
+        self: FakeEngine, request: GenerationRequest
+    ) -> AsyncGenerator[EngineOutput, None]:
+        yield EngineOutput(prompt_tokens=1)
+        yield EngineOutput(text="half")
+        raise EngineError("asked to fail")
+
+    monkeypatch.setattr(FakeEngine, "generate", generate)
+    asked = CompletionRequest(model="m", prompts=("one",))
+    async with loaded() as (channel, frames):
+        channel.send(["request", 1, "r", "completion", converter.unstructure(asked), None])
+        came = [await frames.get() for _ in range(3)]
+    assert [kind for kind, *_ in came] == ["accepted", "deltas", "error"]
+    assert came[1] == ["deltas", [[1, "half"]]]
 
 
 async def test_an_engine_sleeps_only_once_what_was_cut_has_ended(

@@ -119,6 +119,29 @@ async def test_concurrent_first_requests_load_the_model_once(make: Make) -> None
     assert [e.kind for e in events] == ["loading", "ready"]
 
 
+async def test_a_model_goes_before_others_that_have_its_name_for_a_source(make: Make) -> None:
+    catalogue = make(fake("a", source="b"), fake("b"), fake("c", source="b"))
+    assert catalogue.status("b").name == "b"
+    assert make(fake("a", source="s"), fake("b", source="s")).status("s").name == "a"
+
+
+async def test_a_source_goes_before_an_adapter_of_its_name(make: Make) -> None:
+    catalogue = make(fake("a", adapters={"poet": "/poet"}, preload=False), fake("b", source="poet"))
+    async with catalogue.lease("poet") as lease:
+        assert (lease.status.name, lease.adapter) == ("b", None)
+
+
+async def test_a_request_that_comes_right_after_a_host_died_waits_for_the_next(make: Make) -> None:
+    catalogue = make(fake())
+    assert await say(catalogue, "one") == "one"
+    host = catalogue._models["m"].host
+    os.kill(pid(catalogue), signal.SIGKILL)
+    while not host.lost:
+        await asyncio.sleep(0)
+    assert catalogue.status("m").state is ModelState.READY  # nobody has noticed
+    assert await say(catalogue, "two") == "two"
+
+
 async def test_alias_and_source_find_the_model_and_other_names_are_refused(make: Make) -> None:
     catalogue = make(fake("m", aliases=("gpt-4",)))
     assert {catalogue.status(n).name for n in ("m", "gpt-4", "fake/m")} == {"m"}
