@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import AsyncIterator, Sequence
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jarvis_core.errors import EngineDied, QueueFull
 from jarvis_core.http.metrics import Distribution
 from jarvis_core.plugins import PluginReport
+from jarvis_core.structs import ChatRequest, Delta, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +59,26 @@ async def test_chats_are_counted_with_their_tokens_and_times(serve: Any) -> None
     assert value(samples, "jarvis_e2e_request_latency_seconds_count", **of) == 2
     assert value(samples, "jarvis_inter_token_latency_seconds_count", **of) == 6
     assert value(samples, "jarvis_http_requests_total", status="200") == 2
+
+
+async def test_the_times_between_tokens_add_up_to_no_more_than_the_answer_took(
+    serve: Any, kit: Any
+) -> None:
+    async def script(request: ChatRequest) -> AsyncIterator[Sequence[Delta]]:
+        yield [Delta(content="a")]
+        await asyncio.sleep(0.2)
+        usage = Usage(prompt_tokens=1, completion_tokens=21)
+        end = Delta(finish_reason="stop", usage=usage)
+        yield [*[Delta(content="b")] * 20, end]
+
+    model = kit.make_model()
+    model.script = script
+    served = await serve(model)
+    began = perf_counter()
+    await served.chat("a")
+    took = perf_counter() - began
+    gaps = value(await scrape(served), "jarvis_inter_token_latency_seconds_sum", model="tiny")
+    assert 0.19 < gaps < took
 
 
 async def test_the_queue_is_shown_by_position_and_time(serve: Any, kit: Any) -> None:
