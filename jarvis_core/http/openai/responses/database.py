@@ -31,7 +31,35 @@ CREATE INDEX IF NOT EXISTS responses_by_age ON responses (used);
 """
 
 
-def open_database(path: str) -> sqlite3.Connection:
+class Database(sqlite3.Connection):
+    """A connection that waits once for another program that holds the file.
+
+    As long as that goes on holding it, nothing waits again: it would delay every answer.
+    """
+
+    _waits = True
+
+    def begin(self) -> None:
+        """Begin to write.
+
+        Raises:
+            sqlite3.Error: Another program holds the file, or it cannot be written.
+        """
+        try:
+            self.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                self._wait(False)
+            raise
+        self._wait(True)
+
+    def _wait(self, waits: bool) -> None:
+        if waits != self._waits:
+            self.execute(f"PRAGMA busy_timeout = {LOCK_WAIT * 1e3 if waits else 0:.0f}")
+            self._waits = waits
+
+
+def open_database(path: str) -> Database:
     """The database, ready for use.
 
     Raises:
@@ -43,7 +71,11 @@ def open_database(path: str) -> sqlite3.Connection:
             # that it keeps beside it the same mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         db = sqlite3.connect(
-            path or ":memory:", timeout=LOCK_WAIT, isolation_level=None, check_same_thread=False
+            path or ":memory:",
+            timeout=LOCK_WAIT,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Database,
         )
     except (OSError, sqlite3.Error) as error:
         raise _unusable(path, getattr(error, "strerror", None) or str(error)) from None
@@ -61,14 +93,14 @@ def open_database(path: str) -> sqlite3.Connection:
     return db
 
 
-def _prepare(db: sqlite3.Connection, path: str) -> None:
+def _prepare(db: Database, path: str) -> None:
     empty = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() == (0,)
     if not empty:
         _check(db, path)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA secure_delete = ON")
-    db.execute("BEGIN IMMEDIATE")
+    db.begin()
     if empty:
         for statement in filter(str.strip, _TABLES.split(";")):
             db.execute(statement)

@@ -282,7 +282,7 @@ class ResponseStore:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it or nothing."""
-        self._db.execute("BEGIN IMMEDIATE")
+        self._db.begin()
         try:
             yield
             self._db.execute("COMMIT")

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -370,6 +371,46 @@ async def test_room_is_right_after_a_write_that_failed_half_way(
     for name in ("r3", "r4"):
         store.put(response(name))
     assert await ids(store, "a", "r1", "r2", "r3", "r4") == ["r3", "r4"]
+
+
+async def test_a_file_that_stays_locked_is_waited_for_once(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_WAIT", 0.5)
+    store = opened(tmp_path / "responses.db")
+    store.put(response("r"))
+    assert await store.keeps("r")
+    began = time.monotonic()
+    with closing(sqlite3.connect(tmp_path / "responses.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(10):
+            assert len(await store.chain("r", "a")) == 1
+            store.put(response(f"r{number}"))
+            assert not await store.keeps(f"r{number}")
+    assert time.monotonic() - began < 5  # one wait, not twenty
+
+
+async def test_a_file_that_was_free_again_is_waited_for_again(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_WAIT", 0.05)
+    store = opened(tmp_path / "responses.db")
+    with closing(
+        sqlite3.connect(tmp_path / "responses.db", isolation_level=None, check_same_thread=False)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.put(response("r1"))
+        assert not await store.keeps("r1")
+        other.execute("ROLLBACK")
+        monkeypatch.setattr(database, "LOCK_WAIT", 60.0)
+        store.put(response("r2"))
+        assert await store.keeps("r2")
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+        release.start()
+        store.put(response("r3"))
+        assert await store.keeps("r3")
+        release.join()
 
 
 async def test_a_disk_that_fails_later_is_told_in_the_log(
