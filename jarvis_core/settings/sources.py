@@ -50,7 +50,8 @@ def read_dotenv(
 
     values: dict[str, RawValue] = {}
     warnings = []
-    for binding in parse_stream(io.StringIO(_read(path), newline="")):
+    text = _read(path, or_directory=True)  # a virtual environment may have the name .env
+    for binding in parse_stream(io.StringIO(text, newline="")):
         written = binding.original.string
         blank = written[: len(written) - len(written.lstrip())]
         line = binding.original.line + len(_NEWLINE.findall(blank))
@@ -71,11 +72,11 @@ def read_dotenv(
     return values, warnings
 
 
-def _read(path: Path) -> str:
-    """The text of a file, empty where there is none."""
+def _read(path: Path, *, or_directory: bool = False) -> str:
+    """The text of a file, empty where there is none, or with ``or_directory`` a directory."""
     try:
-        # A directory of the name, as of a virtual environment called .env, is no file of ours.
-        data = b"" if path.is_dir() or not path.exists() else path.read_bytes()
+        none = not path.exists() or (or_directory and path.is_dir())
+        data = b"" if none else path.read_bytes()
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SettingError(f"{path}: not UTF-8 text (byte {error.start})") from error

@@ -63,6 +63,14 @@ def test_a_directory_called_dotenv_is_no_settings_file(load, tmp_path):
     assert load().server.port == 8000
 
 
+def test_a_directory_called_jarvis_toml_is_refused(load, tmp_path):
+    # Docker makes one where it shall mount a file that is not there.
+    (tmp_path / "jarvis.toml").mkdir()
+    with pytest.raises(SettingError) as caught:
+        load()
+    assert caught.value.message == f"{tmp_path}/jarvis.toml: cannot be read: Is a directory"
+
+
 @pytest.mark.parametrize("name", ["dotenv", "toml"])
 def test_a_file_that_is_not_text_is_named(load, tmp_path, name):
     with pytest.raises(SettingError) as caught:
