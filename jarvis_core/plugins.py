@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, entry_points, version
@@ -176,10 +177,13 @@ def missing_engine(
     name: str, engines: Mapping[str, EngineType], broken: Iterable[PluginReport] = ()
 ) -> str:
     """The message for an engine that is not there, the same wherever it is missed."""
+    meant = get_close_matches(name.lower(), list(engines), n=1, cutoff=0.7)
+    # Of a misspelt name there is no package, or somebody else's.
     package = f"jarvis-{name.replace('_', '')}"
+    advice = f"; did you mean {meant[0]}?" if meant else f": pip install {package}"
     there = ", ".join(sorted(engines)) or "none"
     return (
-        f"engine {name!r} is not installed: pip install {package} (installed engines: {there})"
+        f"engine {name!r} is not installed{advice} (installed engines: {there})"
         f"{_broken_hint(broken)}"
     )
 

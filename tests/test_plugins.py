@@ -183,6 +183,18 @@ def test_missing_engine_says_what_to_install_what_there_is_and_what_is_broken(
         plugins.load().engine("vllm")
 
 
+@pytest.mark.parametrize("name", ["llamacpp", "llama.cpp", "LLAMA_CPP", "lama_cpp"])
+def test_a_misspelt_engine_is_told_the_installed_one_and_no_package(
+    plugins: Plugins, name: str
+) -> None:
+    plugins.add("good", ENGINE.format(name="llama_cpp", settings="Settings"))
+    with pytest.raises(PluginError) as caught:
+        plugins.load().engine(name)
+    assert caught.value.message == (
+        f"engine {name!r} is not installed; did you mean llama_cpp? (installed engines: llama_cpp)"
+    )
+
+
 def test_missing_format_lists_those_that_there_are(plugins: Plugins) -> None:
     with pytest.raises(PluginError, match="'x' does not exist; there are: auto, template"):
         plugins.load().chat_format("x")
