@@ -15,6 +15,7 @@ import pytest
 from jarvis_vllm.failure import FAILURE_FILE, first_failure, tell_failures
 from jarvis_vllm.orphans import HOST_PID
 from jarvis_vllm.processes import prepare_host
+from jarvis_vllm.sockets import BASE_PATH, SOCKETS
 
 CHILD = "import time; from jarvis_vllm.processes import prepare_child; prepare_child(); "
 HOST = f"""
@@ -114,13 +115,16 @@ def test_exceptions_that_only_point_to_others_are_no_reason(
 
 def test_what_vllm_reads_from_the_environment_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
-        *("VLLM_NO_USAGE_STATS", "VLLM_WORKER_MULTIPROC_METHOD", HOST_PID),
+        *("VLLM_NO_USAGE_STATS", "VLLM_WORKER_MULTIPROC_METHOD", HOST_PID, BASE_PATH),
         *("VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH", "VLLM_LOGGING_LEVEL"),
     ):
         monkeypatch.setenv(name, "")
     monkeypatch.delenv("VLLM_NO_USAGE_STATS")
     monkeypatch.setattr(logging.getLogger("vllm"), "level", logging.NOTSET)
-    prepare_host("error")
+    try:
+        prepare_host("error")
+    finally:
+        SOCKETS.remove()
 
     assert os.environ["VLLM_LOGGING_LEVEL"] == "ERROR"
     assert os.environ["VLLM_CONFIGURE_LOGGING"] == "0"
@@ -129,4 +133,5 @@ def test_what_vllm_reads_from_the_environment_is_set(monkeypatch: pytest.MonkeyP
     assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
     assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
     assert os.environ[HOST_PID] == str(os.getpid())
+    assert Path(os.environ[BASE_PATH]).name.startswith("jarvis-ipc-")
     monkeypatch.delenv("VLLM_NO_USAGE_STATS")

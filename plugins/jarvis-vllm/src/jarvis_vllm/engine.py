@@ -22,6 +22,7 @@ from jarvis_core import (
 )
 from jarvis_vllm import backend
 from jarvis_vllm.prompt_encoder import PromptEncoder
+from jarvis_vllm.sockets import SOCKETS
 from jarvis_vllm.stats import Counters
 from jarvis_vllm.tokenizer import Tokenizer
 
@@ -134,6 +135,7 @@ class VllmEngine:
     def _close(self) -> None:
         self._encoder.close()
         self._llm.shutdown()
+        SOCKETS.remove()
 
     def _check(self, *, asleep: bool = False) -> None:
         if self._closed:

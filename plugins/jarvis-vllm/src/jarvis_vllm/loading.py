@@ -35,6 +35,7 @@ from jarvis_vllm.installation import check_installation
 from jarvis_vllm.processes import prepare_host
 from jarvis_vllm.recommended import recommended_sampling
 from jarvis_vllm.settings import VllmSettings
+from jarvis_vllm.sockets import SOCKETS
 from jarvis_vllm.source import Source, find_source
 from jarvis_vllm.stats import Counters
 from jarvis_vllm.texts import Texts, load_texts
@@ -104,6 +105,9 @@ async def load_engine(
         except BaseException:
             await loop.run_in_executor(threads, llm.shutdown)
             raise
+    except BaseException:
+        SOCKETS.remove()
+        raise
     finally:
         threads.shutdown(wait=False)
 

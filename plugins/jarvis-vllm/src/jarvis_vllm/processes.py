@@ -12,6 +12,7 @@ import os
 from jarvis_core import LevelPrefix
 from jarvis_vllm.failure import tell_failures
 from jarvis_vllm.orphans import in_child, mark_host, watch_parent
+from jarvis_vllm.sockets import SOCKETS
 
 
 def prepare_host(log_level: str) -> None:
@@ -21,6 +22,7 @@ def prepare_host(log_level: str) -> None:
         log_level: Least level of vLLM's log that is shown.
     """
     mark_host()
+    SOCKETS.make()
     # vLLM's own set-up of its log tells no level to the server. It refuses a file of settings for
     # a log that it does not set up. Source: vllm.logger, 0.26 and 0.32.
     os.environ["VLLM_CONFIGURE_LOGGING"] = "0"
