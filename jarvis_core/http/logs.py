@@ -9,7 +9,10 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
+from jarvis_core.models.events import ModelEvent
 from jarvis_core.settings import ServerSettings
+
+_log = structlog.stdlib.get_logger("jarvis.models")
 
 
 def set_up(settings: ServerSettings, stream: TextIO | None = None) -> None:
@@ -56,8 +59,29 @@ def set_up(settings: ServerSettings, stream: TextIO | None = None) -> None:
     logging.getLogger("sanic").setLevel(logging.ERROR)
 
 
+def for_people(format_: str, stream: TextIO | None = None) -> bool:
+    """Whether people read the log: what the terminal tells them is not repeated there."""
+    return format_ == "console" or (format_ == "auto" and (stream or sys.stderr).isatty())
+
+
+def log_event(event: ModelEvent) -> None:
+    """Tell a program that reads the log what the terminal tells people."""
+    about = {"model": event.model, "engine": event.engine}
+    match event.kind:
+        case "listening":
+            _log.info("listening", address=event.message)
+        case "loading":
+            _log.info("model loading", **about)
+        case "ready":
+            _log.info("model ready", **about, seconds=round(event.seconds or 0.0, 3))
+        case "failed":
+            _log.error("model cannot be loaded", **about, reason=event.message)
+        case "stopping":
+            _log.info("stopping", reason=event.message)
+
+
 def _renderers(format_: str, stream: TextIO) -> list[Processor]:
-    if format_ == "console" or (format_ == "auto" and stream.isatty()):
+    if for_people(format_, stream):
         # Tracebacks without local variables: those may hold what a client wrote.
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]

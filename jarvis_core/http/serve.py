@@ -85,9 +85,19 @@ def run(settings: Settings, registry: Registry, *, announce: Announce) -> int:
         SettingError: The address cannot be listened on.
     """
     logs.set_up(settings.server)
+    if not logs.for_people(settings.server.log_format):
+        announce = _and_log(announce)
     sock = bind(settings.server, {value.name: value.origin for value in settings.values})
     with sock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Server(settings, registry, sock, announce).serve())
+
+
+def _and_log(announce: Announce) -> Announce:
+    def tell(event: ModelEvent) -> None:
+        logs.log_event(event)
+        announce(event)
+
+    return tell
 
 
 def bind(

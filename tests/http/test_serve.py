@@ -286,6 +286,28 @@ async def test_one_model_that_cannot_be_loaded_does_not_end_the_others(start: St
     assert await running.exit_code(10) == 0
 
 
+async def test_a_log_in_json_tells_what_becomes_of_models_and_the_server(start: Start) -> None:
+    models = {"tiny": {}, "bad": {"settings": {"load_fault": "missing"}}}
+    running = await start(models)
+    await running.until("failed")
+    running.process.send_signal(signal.SIGTERM)
+    assert await running.exit_code(15) == 0
+    log = await running.log()
+
+    assert {"address": running.url, "level": "info"}.items() <= of(log, "listening").items()
+    assert {"model": "tiny", "engine": "fake"}.items() <= of(log, "model ready").items()
+    failed = of(log, "model cannot be loaded")
+    assert (failed["level"], failed["model"]) == ("error", "bad")
+    assert "no such file" in failed["reason"]
+    assert of(log, "stopping")["level"] == "info"
+
+
+def of(log: list[dict[str, Any]], event: str) -> dict[str, Any]:
+    """The only line of that event."""
+    (found,) = [line for line in log if line["event"] == event]
+    return found
+
+
 async def test_the_log_has_one_line_for_each_request_and_never_text(start: Start) -> None:
     """S-09."""
     running = await start(api_key="canary-key")
