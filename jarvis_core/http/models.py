@@ -99,6 +99,7 @@ async def change(front: Front, exchange: Exchange, name: str) -> Response:
     model = unquote(model)
     if not model or action not in ACTIONS:
         raise _NoSuchAction()
+    exchange.route = f"{exchange.route}/{action}"
     exchange.model = front.catalogue.status(model).name
     return await ACTIONS[action](front, exchange, model)
 

@@ -198,6 +198,7 @@ class Model:
             await self.requests.drained(drain)
         await self._supervisor.end()
         self.standing.enter(ModelState.COLD)
+        _log.info("model unloaded", model=self.config.name)
 
     async def _fall_asleep(self, host: Host, request: SleepRequest, drain: float) -> None:
         name = self.config.name

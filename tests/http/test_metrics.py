@@ -136,6 +136,16 @@ async def test_models_are_shown_as_they_are(serve: Any) -> None:
     assert value(samples, "jarvis_build_info") == 1
 
 
+async def test_what_is_done_to_models_is_counted_by_what_it_is(serve: Any) -> None:
+    served = await serve()
+    for action in ("unload", "load", "load"):
+        await served.client.post(f"/v1/models/tiny/{action}")
+    samples = await scrape(served)
+    path = "/v1/models/<name:path>"
+    assert value(samples, "jarvis_http_requests_total", endpoint=f"{path}/unload") == 1
+    assert value(samples, "jarvis_http_requests_total", endpoint=f"{path}/load") == 2
+
+
 async def test_metrics_of_the_backend_itself_have_the_labels_of_their_model(serve: Any) -> None:
     served = await serve()
     samples = await scrape(served)

@@ -504,6 +504,14 @@ async def test_sampling_that_the_loaded_model_cannot_honour_fails_it(make: Make)
     assert "cannot honour min_p: remove it from [models.m.sampling]" in (status.error or "")
 
 
+async def test_the_log_says_that_a_model_was_unloaded(make: Make) -> None:
+    with structlog.testing.capture_logs() as logs:
+        catalogue = make(fake())
+        await catalogue.load("m")
+        await catalogue.unload("m")
+    assert logs[-1] == {"event": "model unloaded", "log_level": "info", "model": "m"}
+
+
 async def test_the_log_says_how_a_model_is_sampled_in_one_line(make: Make) -> None:
     recommended = {"temperature": 0.6, "top_k": 20}
     with structlog.testing.capture_logs() as logs:
