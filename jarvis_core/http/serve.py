@@ -31,6 +31,7 @@ from jarvis_core.errors import (
     SettingError,
 )
 from jarvis_core.http import logs
+from jarvis_core.http.open_files import allow_files
 from jarvis_core.models.catalogue import Catalogue
 from jarvis_core.models.events import EventKind, ModelEvent
 from jarvis_core.models.status import ModelState
@@ -87,6 +88,7 @@ def run(settings: Settings, registry: Registry, *, announce: Announce) -> int:
     logs.set_up(settings.server)
     if not logs.for_people(settings.server.log_format):
         announce = _and_log(announce)
+    allow_files(settings.server.max_connections)
     sock = bind(settings.server, {value.name: value.origin for value in settings.values})
     with sock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Server(settings, registry, sock, announce).serve())
