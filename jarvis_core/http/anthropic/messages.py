@@ -23,7 +23,11 @@ from jarvis_core.structs import ModelInfo
 _NAMES = (
     (re.compile(r"\breasoning_effort\b"), "thinking"),
     (re.compile(r"\btool_choice\.function\.name\b"), "tool_choice.name"),
-    (re.compile(r"\bstop\["), "stop_sequences["),
+    (re.compile(r"\b(tools\[\d+\])\.function\.parameters\b"), r"\1.input_schema"),
+    (re.compile(r"\b(tools\[\d+\])\.function\b"), r"\1"),
+    (re.compile(r"\bresponse_format\.json_schema\b"), "output_config.format"),
+    (re.compile(r"\bresponse_format\b"), "output_config.format"),
+    (re.compile(r"\bstop\b(?=\[| has \d)"), "stop_sequences"),
 )
 """What a chat's parameters are called here."""
 

@@ -19,7 +19,7 @@ from jarvis_core.structs import ModelInfo, Tool, ToolChoice
 EFFORTS = ("none", "low", "medium", "high")
 """How much a model may be asked to think."""
 
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
 
 def items(value: Any) -> list[Any]:
@@ -89,7 +89,7 @@ def check_tools(
         param = f"tools[{i}].{name_at}"
         if not _FUNCTION_NAME.match(name):
             raise RequestError(
-                f"{param} may hold letters, digits, '_' and '-', at most 64", param=param
+                f"{param} may hold letters, digits, '_' and '-', at most 128", param=param
             )
         if name in seen:
             raise RequestError(f"{param} is the name of another tool too", param=param)

@@ -147,12 +147,15 @@ MessageBody = SystemMessageBody | UserMessageBody | AssistantMessageBody | ToolM
 
 # -- tools and formats -----------------------------------------------------------------------
 
+ToolName = Annotated[str, Length(1, 128)]
+"""Name of a function: OpenAI's chats publish 64 characters, its responses and Anthropic 128."""
+
 
 @frozen(kw_only=True)
 class FunctionBody:
     """A function that the model may call."""
 
-    name: Annotated[str, Length(1, 64)]
+    name: ToolName
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
     strict: bool | None = None

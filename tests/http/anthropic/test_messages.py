@@ -321,6 +321,13 @@ async def test_thinking(serve: Serve, sdk: Sdk, arguments: Any, effort: str | No
     assert request.reasoning_effort == effort
 
 
+async def test_names_of_tools_may_be_as_long_as_anthropic_publishes(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    name = "mcp__" + "x" * 123
+    request = await asked(served, sdk(served), messages=USER, tools=[{**WEATHER, "name": name}])
+    assert [tool.name for tool in request.tools] == [name]
+
+
 async def test_a_schema_constrains_the_answer(serve: Serve, sdk: Sdk) -> None:
     served = await serve()
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -356,6 +363,17 @@ async def test_a_schema_constrains_the_answer(serve: Serve, sdk: Sdk) -> None:
             "tool_choice.name is not the name of a",
         ),
         ({"stop_sequences": [""]}, r"stop_sequences\[0\] must not be empty"),
+        ({"stop_sequences": ["a"] * 17}, "stop_sequences has 17 items"),
+        ({"tools": [WEATHER, WEATHER]}, r"tools\[1\].name is the name of another"),
+        ({"tools": [{**WEATHER, "name": "x" * 129}]}, r"tools\[0\].name .*at most 128"),
+        (
+            {"tools": [{**WEATHER, "input_schema": {"type": "array"}}]},
+            r"tools\[0\].input_schema.type must be 'object'",
+        ),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "x"}}}},
+            "output_config.format.schema.type must be one",
+        ),
         (
             {"messages": [{"role": "user", "content": []}]},
             r"messages\[0\].content must not be empty",

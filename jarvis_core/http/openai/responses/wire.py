@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from attrs import frozen
 
 from jarvis_core.http.converter import Between, Length
-from jarvis_core.http.openai.wire import SamplingBody
+from jarvis_core.http.openai.wire import SamplingBody, ToolName
 
 Id = Annotated[str, Length(1, 256)]
 CallId = Annotated[str, Length(1, 256)]
@@ -80,7 +80,7 @@ class FunctionCallItemBody:
 
     type: Literal["function_call"]
     call_id: CallId
-    name: Annotated[str, Length(1, 64)]
+    name: ToolName
     arguments: str
     id: Id | None = None
 
@@ -131,7 +131,7 @@ class FunctionToolBody:
     """A function that the model may call."""
 
     type: Literal["function"]
-    name: Annotated[str, Length(1, 64)]
+    name: ToolName
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
     strict: bool | None = None

@@ -72,6 +72,7 @@ def test_the_table_knows_what_the_body_takes_and_the_publications_name() -> None
         ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].type"),
         ({"tools": [{"type": "custom", "name": "a"}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
+        ({"tools": [{"type": "function", "name": "a" * 129}]}, "tools[0].name"),
         ({"tools": [TOOL, TOOL]}, "tools[1].name"),
         (
             {"tools": [{**TOOL, "parameters": {"$ref": "file:///etc/passwd"}}]},
@@ -129,6 +130,11 @@ def test_a_fault_is_named_by_its_path(parameters: dict[str, Any], param: str) ->
 
 def test_tools_of_others_are_refused_with_the_reason() -> None:
     assert "this server calls no tools itself" in refusal(tools=[{"type": "web_search"}]).message
+
+
+def test_the_longest_published_name_of_a_tool_is_taken() -> None:
+    (tool,) = read(tools=[{**TOOL, "name": "a" * 128}]).tools
+    assert tool.name == "a" * 128
 
 
 def test_unknown_names_are_listed() -> None:
