@@ -8,7 +8,11 @@ from sanic.request import Request
 
 from jarvis_core.http.responses import Response
 
-EXPOSED = "openai-processing-ms, retry-after, x-jarvis-ignored-params, x-request-id"
+EXPOSED = (
+    "openai-processing-ms, request-id, retry-after, retry-after-ms, x-jarvis-ignored-params, "
+    "x-jarvis-truncated-items, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
+    "x-ratelimit-reset-tokens, x-request-id"
+)
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,1024}\Z")
 

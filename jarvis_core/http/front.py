@@ -102,6 +102,7 @@ class Front:
         """The headers that every answer has."""
         return {
             "x-request-id": exchange.id,
+            "request-id": exchange.id,  # as Anthropic's clients read it
             "openai-processing-ms": str(round(exchange.elapsed * 1000)),
             **self.quotas.headers(exchange.caller),
             **cors.headers(exchange.request, self.settings.cors_origins),

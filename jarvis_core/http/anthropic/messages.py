@@ -68,7 +68,7 @@ async def _create(front: Front, exchange: Exchange) -> Response | None:
                 Head(model=model.name, stop_sequences=stops),
                 prompt_tokens=lambda: exchange.prompt_tokens,
             ),
-            headers=_headers(exchange, call.ignored),
+            headers=ignored_header(call.ignored),
         )
 
     return await generation.answer(
@@ -81,10 +81,4 @@ async def _count(front: Front, exchange: Exchange) -> Response:
     async with asking(front, exchange, call.chat.body.model) as (lease, _):
         request = RenderRequest(chat=call.request(lease.info))
         rendered = await lease.call(request, Rendered, request_id=exchange.id)
-    return json(
-        {"input_tokens": len(rendered.tokens.ids)}, headers=_headers(exchange, call.ignored)
-    )
-
-
-def _headers(exchange: Exchange, ignored: str) -> dict[str, str]:
-    return {"request-id": exchange.id, **ignored_header(ignored)}
+    return json({"input_tokens": len(rendered.tokens.ids)}, headers=ignored_header(call.ignored))

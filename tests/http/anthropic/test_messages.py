@@ -487,6 +487,7 @@ async def test_errors_before_the_first_byte(
     assert caught.value.status_code == status
     body: Any = caught.value.body
     assert body["error"] == {"type": kind, "message": error.message}
+    assert caught.value.request_id == caught.value.response.headers["x-request-id"]
 
 
 async def test_an_unknown_model_and_a_wrong_key(serve: Serve, sdk: Sdk) -> None:
