@@ -177,9 +177,12 @@ class MessageWriter:
     def _close(self) -> bytes:
         if self._open is None:
             return b""
+        written = b""
+        if self._open == "thinking":  # without it some clients do not send the block back
+            written = self._more("signature_delta", "signature", "")
         self._open = None
         self._blocks += 1
-        return _event("content_block_stop", index=self._blocks - 1)
+        return written + _event("content_block_stop", index=self._blocks - 1)
 
 
 def _event(kind: str, **fields: Any) -> bytes:

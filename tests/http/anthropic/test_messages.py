@@ -143,13 +143,16 @@ async def test_the_events_of_a_stream_come_in_order(serve: Serve, sdk: Sdk) -> N
     assert [event.type for event in events] == [
         "message_start",
         *("content_block_start", "content_block_delta", "content_block_delta"),
-        *("content_block_stop", "content_block_start", "content_block_delta"),
+        *("content_block_delta", "content_block_stop"),
+        *("content_block_start", "content_block_delta"),
         *("content_block_stop", "content_block_start", "content_block_delta"),
         *("content_block_delta", "content_block_stop", "content_block_start"),
         *("content_block_delta", "content_block_stop", "message_delta", "message_stop"),
     ]
     indices = [event.index for event in events if event.type == "content_block_start"]
     assert indices == [0, 1, 2, 3]
+    kinds = [event.delta.type for event in events if event.type == "content_block_delta"]
+    assert kinds[:4] == ["thinking_delta", "thinking_delta", "signature_delta", "text_delta"]
     assert events[0].message.usage.input_tokens == 7
 
 
