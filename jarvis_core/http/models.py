@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -42,7 +43,9 @@ async def listing(front: Front, exchange: Exchange) -> Response:
     for status in front.catalogue.statuses():
         shown.append(_model(status))
         shown += [_adapter(status, adapter) for adapter in status.adapters]
-    return json({"object": "list", "data": shown})
+    first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
+    page = {"has_more": False, "first_id": first, "last_id": last}  # Anthropic's
+    return json({"object": "list", "data": shown, **page})
 
 
 async def retrieve(front: Front, exchange: Exchange, name: str) -> Response:
@@ -114,12 +117,13 @@ class _NoSuchAction(MethodNotAllowed):
 
 
 def _model(status: ModelStatus) -> dict[str, Any]:
-    """OpenAI's keys first, then ours."""
+    """OpenAI's keys first, then Anthropic's, then ours."""
     shown: dict[str, Any] = {
         "id": status.name,
         "object": "model",
         "created": status.created,
         "owned_by": "jarvis",
+        **_anthropics(status.name, status.created),
         "parent": None,
         "aliases": status.aliases,
         "engine": status.engine,
@@ -153,7 +157,14 @@ def _model(status: ModelStatus) -> dict[str, Any]:
 
 def _adapter(status: ModelStatus, adapter: str) -> dict[str, Any]:
     """A LoRA adapter: a model of its own to clients, whose parent does the work."""
-    return {**_model(status), "id": adapter, "parent": status.name, "aliases": ()}
+    own = {"id": adapter, **_anthropics(adapter, status.created)}
+    return {**_model(status), **own, "parent": status.name, "aliases": ()}
+
+
+def _anthropics(name: str, created: int) -> dict[str, Any]:
+    """What Anthropic's clients want to know of a model."""
+    moment = datetime.fromtimestamp(created, UTC)
+    return {"type": "model", "display_name": name, "created_at": f"{moment:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 def _endpoints(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -514,6 +515,18 @@ async def test_an_error_inside_a_stream(serve: Serve, sdk: Sdk) -> None:
             async for piece in stream.text_stream:
                 text += piece
     assert text == "Hel"
+
+
+async def test_the_models_are_listed(serve: Serve, sdk: Sdk, kit: SimpleNamespace) -> None:
+    served = await serve(kit.make_model(), kit.make_model("other"))
+    page = await sdk(served).models.list()
+    assert [(m.type, m.id, m.display_name) for m in page.data] == [
+        ("model", "tiny", "tiny"),
+        ("model", "other", "other"),
+    ]
+    assert page.data[0].created_at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert (page.has_more, page.first_id, page.last_id) == (False, "tiny", "other")
+    assert [model.id async for model in page] == ["tiny", "other"]
 
 
 async def test_unknown_parameters_are_named_in_a_header(serve: Serve, sdk: Sdk) -> None:
