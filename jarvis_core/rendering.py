@@ -247,7 +247,8 @@ def check_template_kwargs(request: ChatRequest, *known: str) -> None:
     """Refuse template kwargs that a format does not look at, so that none is ignored in silence.
 
     ``enable_thinking`` may be false everywhere, and ``reasoning_effort`` none: it asks of most
-    models what they do anyway. A format that knows one of them knows both.
+    models what they do anyway. A format that knows one of them knows both, and where
+    ``reasoning_optional`` says so it need not know any.
 
     Raises:
         UnsupportedParameter: One of them is none of the known ones.
@@ -255,7 +256,8 @@ def check_template_kwargs(request: ChatRequest, *known: str) -> None:
     if not request.template_kwargs and request.reasoning_effort in (None, "none"):
         return
     thinks = {"enable_thinking", "reasoning_effort"} & {*known}
-    if request.reasoning_effort not in (None, "none") and not thinks:
+    needed = request.reasoning_effort not in (None, "none") and not request.reasoning_optional
+    if needed and not thinks:
         raise UnsupportedParameter(
             "this model's chat format knows no reasoning_effort", param="reasoning_effort"
         )

@@ -227,6 +227,7 @@ class ChatRequest:
         prompt_logprobs: The same for the prompt's tokens.
         constraint: What content must obey (``response_format``, structured outputs).
         reasoning_effort: ``none``, ``low``, ``medium`` or ``high``, for formats that know it.
+        reasoning_optional: Whether a model that cannot think may answer all the same.
         template_kwargs: Allow-listed scalars for the model's template (``enable_thinking`` …), and
             ``documents``, a list of objects. A format refuses those that it does not know, see
             ``jarvis_core.check_template_kwargs``.
@@ -250,6 +251,7 @@ class ChatRequest:
     prompt_logprobs: int | None = None
     constraint: Constraint | None = None
     reasoning_effort: str | None = None
+    reasoning_optional: bool = False
     template_kwargs: Mapping[str, Any] = field(factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 import pytest
+from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,6 +223,17 @@ def test_template_kwargs_that_a_format_does_not_know_are_refused_by_name() -> No
     assert caught.value.param == "chat_template_kwargs.speed"
     with pytest.raises(UnsupportedParameter, match="does not know speed$"):
         check_template_kwargs(asked(speed=True))
+
+
+def test_to_think_is_asked_of_formats_that_know_it_unless_it_is_optional() -> None:
+    needed = ChatRequest(model="m", messages=(), reasoning_effort="low")
+    check_template_kwargs(needed, "enable_thinking")
+    with pytest.raises(UnsupportedParameter, match="knows no reasoning_effort"):
+        check_template_kwargs(needed)
+    optional = evolve(needed, reasoning_optional=True)
+    check_template_kwargs(optional)
+    with pytest.raises(UnsupportedParameter, match="does not know speed"):
+        check_template_kwargs(evolve(optional, template_kwargs={"speed": True}))
 
 
 def test_not_to_think_may_be_asked_of_every_model() -> None:

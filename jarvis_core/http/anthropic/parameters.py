@@ -16,7 +16,11 @@ _PROMPT = (
     core("system"),
     core("tools", "functions, where the chat format has a place for them; not what Anthropic runs"),
     core("tool_choice", "any and tool need an engine that enforces lark grammars"),
-    core("thinking", "for chat formats that know it; budget_tokens is not enforced"),
+    core(
+        "thinking",
+        "adaptive leaves it to the model, and to think or not is for chat formats that know it; "
+        "budget_tokens and display have no effect",
+    ),
     core("output_config", "effort for chat formats that know it; format needs json_schema"),
     no_effect("cache_control", "prefixes are cached without it"),
 )

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jarvis_core.errors import RequestError, UnsupportedParameter
 from jarvis_core.http.anthropic.parameters import COUNTED, PARAMETERS
@@ -61,7 +61,9 @@ class MessageCall:
         """
         table = PARAMETERS if isinstance(self.body, MessagesBody) else COUNTED
         table.refuse_what_cannot_be(self.body, model)
-        return chat_request(self.chat, model)
+        return evolve(
+            chat_request(self.chat, model), reasoning_optional=_leaves_thinking_open(self.body)
+        )
 
 
 def read_messages(raw: Mapping[str, Any], settings: ServerSettings) -> MessageCall:
@@ -281,6 +283,13 @@ def _tool(tool: ToolBody) -> dict[str, Any]:
     if tool.strict is not None:
         function["strict"] = tool.strict
     return {"type": "function", "function": function}
+
+
+def _leaves_thinking_open(body: PromptBody) -> bool:
+    """Whether the model decides if it thinks; an effort of high is Anthropic's default."""
+    if body.thinking is not None:
+        return body.thinking.type == "adaptive"
+    return body.output_config is not None and body.output_config.effort == "high"
 
 
 def _manner(body: PromptBody) -> dict[str, Any]:

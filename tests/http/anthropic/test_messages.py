@@ -310,19 +310,23 @@ async def test_choices_of_tools(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "effort"),
+    ("arguments", "effort", "optional"),
     [
-        ({}, None),
-        ({"thinking": {"type": "disabled"}}, "none"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "medium"),
-        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, "high"),
-        ({"output_config": {"effort": "low"}}, "low"),
+        ({}, None, False),
+        ({"thinking": {"type": "disabled"}}, "none", False),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "medium", False),
+        ({"thinking": {"type": "adaptive"}}, "medium", True),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, "high", True),
+        ({"output_config": {"effort": "high"}}, "high", True),
+        ({"output_config": {"effort": "low"}}, "low", False),
     ],
 )
-async def test_thinking(serve: Serve, sdk: Sdk, arguments: Any, effort: str | None) -> None:
+async def test_thinking(
+    serve: Serve, sdk: Sdk, arguments: Any, effort: str | None, optional: bool
+) -> None:
     served = await serve()
     request = await asked(served, sdk(served), messages=USER, **arguments)
-    assert request.reasoning_effort == effort
+    assert (request.reasoning_effort, request.reasoning_optional) == (effort, optional)
 
 
 async def test_names_of_tools_may_be_as_long_as_anthropic_publishes(serve: Serve, sdk: Sdk) -> None:
@@ -452,7 +456,7 @@ async def test_a_format_that_knows_no_thinking_is_told_of_by_that_name(
     )
     served = await serve(model)
     with pytest.raises(anthropic.BadRequestError, match="chat format knows no thinking"):
-        await asked(served, sdk(served), messages=USER, thinking={"type": "adaptive"})
+        await asked(served, sdk(served), messages=USER, output_config={"effort": "low"})
 
 
 @pytest.mark.parametrize(
