@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from jarvis_core.errors import RequestError
 from jarvis_core.host.calls import Rendered, RenderRequest
 from jarvis_core.http import generation
 from jarvis_core.http.anthropic.answers import Head, MessageWriter
@@ -17,6 +14,7 @@ from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.front import Front
 from jarvis_core.http.generation import Asked
 from jarvis_core.http.openai.parameter_table import ignored_header
+from jarvis_core.http.own_names import own_names
 from jarvis_core.http.responses import Response, json
 from jarvis_core.structs import ModelInfo
 
@@ -34,26 +32,14 @@ _NAMES = (
 
 async def create(front: Front, exchange: Exchange) -> Response | None:
     """Answer a conversation."""
-    with _own_names():
+    with own_names(_NAMES):
         return await _create(front, exchange)
 
 
 async def count_tokens(front: Front, exchange: Exchange) -> Response:
     """Count the tokens of a prompt, as an answer to it would."""
-    with _own_names():
+    with own_names(_NAMES):
         return await _count(front, exchange)
-
-
-@contextmanager
-def _own_names() -> Iterator[None]:
-    """Name this route's parameters in errors: what reads and renders chats knows theirs."""
-    try:
-        yield
-    except RequestError as error:
-        for chats, own in _NAMES:
-            error.message = chats.sub(own, error.message)
-            error.param = error.param and chats.sub(own, error.param)
-        raise
 
 
 async def _create(front: Front, exchange: Exchange) -> Response | None:

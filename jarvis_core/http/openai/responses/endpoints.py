@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from attrs import field, frozen
@@ -32,6 +31,8 @@ from jarvis_core.http.openai.responses.items import Item
 from jarvis_core.http.openai.responses.replay import ENDINGS, replay
 from jarvis_core.http.openai.responses.request import ResponseCall, chat_request, read_call
 from jarvis_core.http.openai.responses.store import Broken, StoredResponse
+from jarvis_core.http.openai.responses.wire import ResponseBody
+from jarvis_core.http.own_names import Rule, own_names
 from jarvis_core.http.responses import Response, json
 from jarvis_core.models.lease import Lease
 from jarvis_core.structs import ModelInfo
@@ -43,18 +44,26 @@ PAGE = 20
 
 MAX_PAGE = 100
 
+_NAMES: tuple[tuple[str, Rule], ...] = (
+    ("messages", (re.compile(r"\bmessages\[\d+\][\w.\[\]]*|\Amessages\Z"), "input")),
+    ("reasoning_effort", (re.compile(r"\breasoning_effort\b"), "reasoning.effort")),
+    ("response_format", (re.compile(r"\bresponse_format\b"), "text.format")),
+    ("", (re.compile(r"\b(tools\[\d+\])\.function\b"), r"\1")),
+)
+"""What a chat's parameters are called here, and under which name a request may have sent them."""
+
 
 async def create(front: Front, exchange: Exchange) -> Response | None:
     """Answer items with items, and keep both."""
     creation = await _Creation.read(front, exchange)
-    with _about_input():
+    with own_names(_names(creation.call.body)):
         return await creation.answer()
 
 
 async def count(front: Front, exchange: Exchange) -> Response:
     """Count the tokens that a response would answer; nothing is generated or kept."""
     creation = await _Creation.read(front, exchange)
-    with _about_input():
+    with own_names(_names(creation.call.body)):
         tokens = await creation.count()
     note_result(exchange, tokens)
     return json(
@@ -63,15 +72,9 @@ async def count(front: Front, exchange: Exchange) -> Response:
     )
 
 
-@contextmanager
-def _about_input() -> Iterator[None]:
-    """Name this route's parameter: chat formats and engines know a conversation as messages."""
-    try:
-        yield
-    except RequestError as error:
-        if error.param is not None and error.param.partition("[")[0] == "messages":
-            error.param = "input"
-        raise
+def _names(body: ResponseBody) -> list[Rule]:
+    """What a chat's parameters are called here, but for those that the client itself has sent."""
+    return [rule for name, rule in _NAMES if getattr(body, name, None) is None]
 
 
 @frozen(kw_only=True)

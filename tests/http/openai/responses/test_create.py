@@ -232,12 +232,32 @@ async def test_an_error_in_a_stream_is_told_in_both_dialects(
     assert await client.get(response["id"]) == response
 
 
-async def test_an_error_about_messages_names_input(
-    serve: Serve, responses: Make, script: SimpleNamespace
+@pytest.mark.parametrize(
+    ("chats", "own"),
+    [
+        ("messages[3].content[0]", "input"),
+        ("reasoning_effort", "reasoning.effort"),
+        ("response_format", "text.format"),
+        ("tools[1].function.strict", "tools[1].strict"),
+        ("tool_choice", "tool_choice"),
+    ],
+)
+async def test_an_error_of_the_host_names_this_routes_parameters(
+    serve: Serve, responses: Make, script: SimpleNamespace, chats: str, own: str
 ) -> None:
-    refusal = ContextLengthExceeded("too long", param="messages[3].content")
+    refusal = ContextLengthExceeded(f"the messages: {chats} is too long", param=chats)
     error = await responses(await serve(script.model(refusal=refusal))).refused()
-    assert (error["code"], error["param"]) == ("context_length_exceeded", "input")
+    assert error["code"] == "context_length_exceeded"
+    assert (error["message"], error["param"]) == (f"the messages: {own} is too long", own)
+
+
+@pytest.mark.parametrize("name", ["messages", "reasoning_effort", "response_format"])
+async def test_an_error_about_what_the_client_has_sent_names_that(
+    serve: Serve, responses: Make, name: str
+) -> None:
+    error = await responses(await serve()).refused(**{name: "x"})
+    assert error["param"] == name
+    assert f"cannot honour {name}: send" in error["message"]
 
 
 async def test_every_parameter_is_echoed_validly(
