@@ -81,8 +81,11 @@ def _check_size(value: str, name: str, settings: ServerSettings) -> None:
 
 def _all(body: GenerationBody, settings: ServerSettings) -> Iterator[tuple[str, Constraint]]:
     match body.response_format:
-        case JsonObjectFormatBody():
+        case JsonObjectFormatBody(schema=None):
             yield "response_format", ANY_OBJECT
+        case JsonObjectFormatBody(schema=dict(schema)):
+            made = of_schema(schema, "response_format.schema", settings, strict=False)
+            yield "response_format", made
         case JsonSchemaFormatBody(json_schema=named):
             path = "response_format.json_schema.schema"
             made = of_schema(named.schema, path, settings, strict=bool(named.strict))
@@ -114,22 +117,11 @@ def of_schema(
         schema: The schema, or its JSON text.
         param: The parameter that brought it, for errors.
         settings: The server's limits.
-        strict: Whether what cannot be enforced is refused.
+        strict: Whether what cannot be enforced is refused; else it is left out.
 
     Raises:
         RequestError: It is no schema, or over the limits.
         UnsupportedParameter: It is strict, and something of it is not enforced.
-    """
-    """The constraint of a JSON schema that a client sent.
-
-    Args:
-        schema: The schema, perhaps as text.
-        param: Where it is, for errors.
-        settings: The server's limits.
-        strict: Whether what cannot be enforced is refused; else it is left out.
-
-    Raises:
-        RequestError: ``param`` is the path of the fault.
     """
     if isinstance(schema, str):
         try:

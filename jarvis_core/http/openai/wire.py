@@ -196,9 +196,10 @@ class TextFormatBody:
 
 @frozen(kw_only=True)
 class JsonObjectFormatBody:
-    """Any JSON object."""
+    """Any JSON object, or as llama.cpp's clients ask for it, one that obeys a schema."""
 
     type: Literal["json_object"]
+    schema: Mapping[str, Any] | None = None
 
 
 @frozen(kw_only=True)

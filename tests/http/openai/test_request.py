@@ -462,6 +462,10 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
             },
             Constraint(kind="json_schema", value='{"type":"null"}'),
         ),
+        (
+            {"response_format": {"type": "json_object", "schema": {"type": "null"}}},
+            Constraint(kind="json_schema", value='{"type":"null"}'),
+        ),
         ({"guided_json": '{"a":1}'}, Constraint(kind="json_schema", value='{"a":1}')),
         ({"guided_regex": "a+"}, Constraint(kind="regex", value="a+")),
         ({"guided_choice": ["a", "b"]}, Constraint(kind="choice", value='["a","b"]')),
@@ -494,6 +498,11 @@ def test_every_way_to_constrain_is_understood(
             {"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
             "response_format.json_schema.schema",
         ),
+        (
+            {"response_format": {"type": "json_object", "schema": {"type": "x"}}},
+            "response_format.schema.type",
+        ),
+        ({"response_format": {"type": "json_object", "schema": []}}, "response_format.schema"),
         ({"structured_outputs": {"structural_tag": "a"}}, "structured_outputs"),
         ({"guided_json": "{"}, "guided_json"),
         ({"guided_json": "[]"}, "guided_json"),

@@ -79,9 +79,9 @@ def _choice_echo(body: ResponseBody) -> Any:
 
 def _format_echo(text: TextBody) -> dict[str, Any]:
     match text.format:
-        case JsonObjectFormatBody():
+        case JsonObjectFormatBody(schema=None):
             return {"type": "json_object"}
-        case JsonSchemaFormatBody() as named:
+        case JsonSchemaFormatBody() | JsonObjectFormatBody() as named:
             # No echo of a schema as ``json_schema`` is valid by both publications: OpenAI's wants
             # an object there, Open Responses' (2026-04-24) allows null alone. This is by both.
             return {

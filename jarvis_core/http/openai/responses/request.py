@@ -235,12 +235,13 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
 
 def _constraint(text: TextBody, settings: ServerSettings) -> Constraint | None:
     match text.format:
-        case JsonObjectFormatBody():
+        case JsonObjectFormatBody(schema=None):
             return constraint.ANY_OBJECT
-        case JsonSchemaFormatBody() as named:
-            return constraint.of_schema(
-                named.schema, "text.format.schema", settings, strict=bool(named.strict)
-            )
+        case (
+            JsonObjectFormatBody(schema=dict(schema), strict=strict)
+            | JsonSchemaFormatBody(schema=dict(schema), strict=strict)
+        ):
+            return constraint.of_schema(schema, "text.format.schema", settings, strict=bool(strict))
     return None
 
 

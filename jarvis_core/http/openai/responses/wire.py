@@ -166,9 +166,13 @@ class TextFormatBody:
 
 @frozen(kw_only=True)
 class JsonObjectFormatBody:
-    """Any JSON object."""
+    """Any JSON object; with a schema, the echo of a format that has one."""
 
     type: Literal["json_object"]
+    name: str | None = None
+    schema: Mapping[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
 
 
 @frozen(kw_only=True)

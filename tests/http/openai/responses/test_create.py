@@ -306,10 +306,14 @@ async def test_a_schema_is_enforced_and_echoed_validly(
     model = script.model()
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     text = {"format": {"type": "json_schema", "name": "thing", "schema": schema, "strict": True}}
-    body = await responses(await serve(model)).create("x", text=text)
+    client = responses(await serve(model))
+    body = await client.create("x", text=text)
     assert model.requests[0].constraint.kind == "json_schema"
     assert body["text"]["format"]["schema"] == schema
     assert body["text"]["format"]["name"] == "thing"
+    again = await client.create("x", text=body["text"])
+    assert again["text"] == body["text"]
+    assert model.requests[1].constraint == model.requests[0].constraint
 
 
 async def test_the_schemas_find_faults(serve: Serve, responses: Make) -> None:
