@@ -31,6 +31,7 @@ def message(body: MessageBody, param: str, model: ModelInfo) -> Message:
     """
     content = None if body.content is None else _content(body.content, f"{param}.content", model)
     if isinstance(body, AssistantMessageBody):
+        _refuse_what_nothing_prints(body, param)
         return Message(
             role=body.role,
             content=body.refusal if content is None else content,
@@ -47,6 +48,13 @@ def message(body: MessageBody, param: str, model: ModelInfo) -> Message:
         name=body.name,
         tool_call_id=body.tool_call_id if isinstance(body, ToolMessageBody) else None,
     )
+
+
+def _refuse_what_nothing_prints(body: AssistantMessageBody, param: str) -> None:
+    for name, instead in (("function_call", "tool_calls"), ("audio", "its text as content")):
+        if getattr(body, name):
+            at = f"{param}.{name}"
+            raise UnsupportedParameter(f"{at} is not taken: send {instead} instead", param=at)
 
 
 def _content(body: ContentBody, param: str, model: ModelInfo) -> str | tuple[Part, ...]:

@@ -131,6 +131,8 @@ class AssistantMessageBody:
     tool_calls: tuple[ToolCallBody, ...] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    function_call: Mapping[str, Any] | None = None
+    audio: Mapping[str, Any] | None = None
 
 
 @frozen(kw_only=True)

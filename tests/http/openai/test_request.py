@@ -163,6 +163,11 @@ def test_media_that_the_model_does_not_take_is_unsupported(build: Any) -> None:
             },
             "messages[1].tool_calls[0].function.arguments",
         ),
+        (
+            {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": ""}},
+            "messages[1].function_call",
+        ),
+        ({"role": "assistant", "audio": {"id": "a"}}, "messages[1].audio"),
         ("hello", "messages[1]"),
         (None, "messages[1]"),
     ],
