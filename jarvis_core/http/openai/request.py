@@ -23,6 +23,7 @@ from jarvis_core.http.openai.messages import message
 from jarvis_core.http.openai.parameters import PARAMETERS
 from jarvis_core.http.openai.sampling import default_max_tokens, sampling_params
 from jarvis_core.http.openai.wire import (
+    AllowedToolsChoiceBody,
     AssistantMessageBody,
     ChatBody,
     NamedToolBody,
@@ -100,13 +101,14 @@ def chat_request(call: ChatCall, model: ModelInfo) -> ChatRequest:
     if call.constraint is not None:
         constraint.refuse_what_cannot_be(*call.constraint, model)
     check_effort(body.reasoning_effort, model, param="reasoning_effort")
-    choice = _tool_choice(call, model)
+    tools, choice = _tool_choice(call)
+    check_can_call(choice, call.tools, model, strict_at="function.strict")
     # Both are upper bounds, so the smaller one honours both.
     limits = [t for t in (body.max_tokens, body.max_completion_tokens) if t is not None]
     return ChatRequest(
         model=model.name,
         messages=tuple(message(m, f"messages[{i}]", model) for i, m in enumerate(body.messages)),
-        tools=call.tools,
+        tools=tools,
         tool_choice=choice,
         parallel_tool_calls=parallel_tool_calls(body.parallel_tool_calls, choice),
         sampling=sampling_params(body, model, max_tokens=min(limits, default=None)),
@@ -166,9 +168,16 @@ def _check_tools(body: ChatBody, specs: Any, settings: ServerSettings) -> None:
     names = [tool.function.name for tool in body.tools or ()]
     check_tools(names, specs, settings, name_at="function.name")
     choice = body.tool_choice
-    if isinstance(choice, NamedToolBody) and choice.function.name not in names:
-        param = "tool_choice.function.name"
-        raise RequestError(f"{param} is not the name of a tool of this request", param=param)
+    wanted: list[tuple[str, NamedToolBody]] = []
+    if isinstance(choice, NamedToolBody):
+        wanted = [("tool_choice", choice)]
+    elif isinstance(choice, AllowedToolsChoiceBody):
+        allowed = choice.allowed_tools.tools
+        wanted = [(f"tool_choice.allowed_tools.tools[{i}]", t) for i, t in enumerate(allowed)]
+    for at, tool in wanted:
+        if tool.function.name not in names:
+            param = f"{at}.function.name"
+            raise RequestError(f"{param} is not the name of a tool of this request", param=param)
     if choice == "required" and not names:
         raise RequestError("tool_choice is 'required' and there are no tools", param="tool_choice")
 
@@ -203,14 +212,17 @@ def _check_sense(body: ChatBody) -> None:
 # -- for one model ---------------------------------------------------------------------------
 
 
-def _tool_choice(call: ChatCall, model: ModelInfo) -> ToolChoice:
-    choice = call.body.tool_choice
-    if isinstance(choice, NamedToolBody):
-        found = ToolChoice(mode="named", name=choice.function.name)
-    else:
-        found = ToolChoice(mode=choice or "auto")
-    check_can_call(found, call.tools, model, strict_at="function.strict")
-    return found
+def _tool_choice(call: ChatCall) -> tuple[tuple[Tool, ...], ToolChoice]:
+    """The tools that the model is shown, and what it may do with them."""
+    match call.body.tool_choice:
+        case NamedToolBody(function=function):
+            return call.tools, ToolChoice(mode="named", name=function.name)
+        case AllowedToolsChoiceBody(allowed_tools=allowed):
+            names = {tool.function.name for tool in allowed.tools}
+            return tuple(t for t in call.tools if t.name in names), ToolChoice(mode=allowed.mode)
+        case "none" | "auto" | "required" as mode:
+            return call.tools, ToolChoice(mode=mode)
+    return call.tools, ToolChoice()
 
 
 def _template_kwargs(body: ChatBody) -> Mapping[str, Any]:

@@ -186,7 +186,23 @@ class NamedToolBody:
     function: FunctionName
 
 
-ToolChoiceBody = Literal["none", "auto", "required"] | NamedToolBody
+@frozen(kw_only=True)
+class AllowedToolsBody:
+    """Some of the tools, and whether one of them must be called."""
+
+    tools: Annotated[tuple[NamedToolBody, ...], Length(1, 1024)]
+    mode: Literal["auto", "required"] = "auto"
+
+
+@frozen(kw_only=True)
+class AllowedToolsChoiceBody:
+    """Only some of the tools may be called."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedToolsBody
+
+
+ToolChoiceBody = Literal["none", "auto", "required"] | NamedToolBody | AllowedToolsChoiceBody
 
 
 @frozen(kw_only=True)

@@ -402,9 +402,37 @@ def test_tool_choice_is_understood(build: Any, choice: Any, expected: ToolChoice
     assert build(tools=[TOOL], tool_choice=choice).tool_choice == expected
 
 
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_the_tools_that_are_allowed_are_shown(build: Any, mode: str) -> None:
+    other = {"type": "function", "function": {"name": "other"}}
+    allowed = {"mode": mode, "tools": [{"type": "function", "function": {"name": "other"}}]}
+    request = build(
+        tools=[TOOL, other], tool_choice={"type": "allowed_tools", "allowed_tools": allowed}
+    )
+    assert [tool.name for tool in request.tools] == ["other"]
+    assert request.tool_choice == ToolChoice(mode=mode)
+
+
 @pytest.mark.parametrize(
     ("parameters", "param"),
     [
+        (
+            {
+                "tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": []}},
+                "tools": [TOOL],
+            },
+            "tool_choice.allowed_tools.tools",
+        ),
+        (
+            {
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "allowed_tools": {"tools": [{"type": "function", "function": {"name": "x"}}]},
+                },
+                "tools": [TOOL],
+            },
+            "tool_choice.allowed_tools.tools[0].function.name",
+        ),
         ({"tools": [{}]}, "tools[0].type"),
         ({"tools": [{"type": "custom"}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
