@@ -27,8 +27,9 @@ async def read_json(request: Request, settings: ServerSettings) -> dict[str, Any
     Raises:
         BodyTooLarge: It is over the limit.
         SlowRequest: It did not come in time.
-        RequestError: It is not strict JSON, or not an object.
+        RequestError: It is compressed, not strict JSON, or not an object.
     """
+    _check_coding(request)
     return _an_object(parse(await _read(request, settings)))
 
 
@@ -38,8 +39,9 @@ async def read_optional_json(request: Request, settings: ServerSettings) -> dict
     Raises:
         BodyTooLarge: It is over the limit.
         SlowRequest: It did not come in time.
-        RequestError: It is not strict JSON, or not an object.
+        RequestError: It is compressed, not strict JSON, or not an object.
     """
+    _check_coding(request)
     body = await _read(request, settings)
     return _an_object(parse(body)) if body else {}
 
@@ -53,6 +55,11 @@ async def discard(request: Request, settings: ServerSettings) -> None:
     """
     if isinstance(request.stream, Http) and request.stream.request_body:
         await _read(request, settings)
+
+
+def _check_coding(request: Request) -> None:
+    if request.headers.getone("content-encoding", "identity").lower() != "identity":
+        raise RequestError("the body has a Content-Encoding: send it as it is, not compressed")
 
 
 async def _read(request: Request, settings: ServerSettings) -> bytes:

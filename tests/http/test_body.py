@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from typing import Any
 
@@ -102,6 +103,16 @@ async def test_a_chunked_body_is_read(serve: Any) -> None:
 
     answer = await served.client.post("/v1/chat/completions", content=pieces())
     assert answer.json()["choices"][0]["message"]["content"] == "a b"
+
+
+async def test_a_compressed_body_is_refused_with_the_reason(serve: Any) -> None:
+    served = await serve()
+    body = gzip.compress(b'{"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}')
+    headers = {"content-encoding": "gzip"}
+    answer = await served.client.post("/v1/chat/completions", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert "send it as it is, not compressed" in answer.json()["error"]["message"]
+    assert (await served.chat()).status_code == 200
 
 
 async def test_fifty_megabytes_are_answered_within_a_second_while_others_are_served(
