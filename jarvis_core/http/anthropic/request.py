@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from attrs import evolve, frozen
@@ -34,6 +34,8 @@ from jarvis_core.structs import ChatRequest, ModelInfo
 
 _structure_messages = structurer(MessagesBody)
 _structure_prompt = structurer(PromptBody)
+
+T = TypeVar("T")
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
@@ -175,7 +177,7 @@ def _check_blocks(body: MessageBody, called: Container[str], param: str) -> None
     """
     if isinstance(body, UserBody) and body.content == ():
         raise RequestError(f"{param} must not be empty", param=param)
-    for k, block in enumerate(body.content):
+    for k, block in enumerate(_blocks(body.content)):
         at = f"{param}[{k}]"
         if isinstance(block, ToolResultBlockBody) and block.tool_use_id not in called:
             at = f"{at}.tool_use_id"
@@ -185,6 +187,11 @@ def _check_blocks(body: MessageBody, called: Container[str], param: str) -> None
                 f"{at} was not made by this server and cannot be read; leave the block out",
                 param=at,
             )
+
+
+def _blocks(content: str | tuple[T, ...] | None) -> tuple[T, ...]:
+    """The blocks of content; a text has none, and may have millions of characters."""
+    return content if isinstance(content, tuple) else ()
 
 
 def _add(messages: list[dict[str, Any]], turn: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -18,6 +19,8 @@ from jarvis_core.errors import (
     RateLimited,
     RequestError,
 )
+from jarvis_core.http.anthropic.request import read_messages
+from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import (
     ChatRequest,
     Delta,
@@ -334,6 +337,14 @@ async def test_names_of_tools_may_be_as_long_as_anthropic_publishes(serve: Serve
     name = "mcp__" + "x" * 123
     request = await asked(served, sdk(served), messages=USER, tools=[{**WEATHER, "name": name}])
     assert [tool.name for tool in request.tools] == [name]
+
+
+def test_a_long_text_is_read_at_once() -> None:
+    text = "x" * (16 << 20)
+    began = time.perf_counter()
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": text}]}
+    read_messages(body, ServerSettings())
+    assert time.perf_counter() - began < 0.5
 
 
 async def test_a_schema_constrains_the_answer(serve: Serve, sdk: Sdk) -> None:
