@@ -14,7 +14,11 @@ _PROMPT = (
     core("model"),
     core("messages", "a last turn of the assistant is the beginning of the answer"),
     core("system"),
-    core("tools", "functions, where the chat format has a place for them; not what Anthropic runs"),
+    core(
+        "tools",
+        "functions, where the chat format has a place for them, not what Anthropic runs; one with "
+        "defer_loading is shown once a tool_reference names it",
+    ),
     core("tool_choice", "any and tool need an engine that enforces lark grammars"),
     core(
         "thinking",

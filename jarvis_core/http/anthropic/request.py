@@ -14,15 +14,16 @@ from jarvis_core.http.anthropic.wire import (
     AssistantBlock,
     AssistantBody,
     Base64SourceBody,
-    ImageBlockBody,
     MessageBody,
     MessagesBody,
     PromptBody,
     RedactedThinkingBlockBody,
+    ResultBlock,
     SystemBody,
     TextBlockBody,
     ThinkingBlockBody,
     ToolBody,
+    ToolReferenceBlockBody,
     ToolResultBlockBody,
     ToolUseBlockBody,
     UserBody,
@@ -63,8 +64,11 @@ class MessageCall:
         """
         table = PARAMETERS if isinstance(self.body, MessagesBody) else COUNTED
         table.refuse_what_cannot_be(self.body, model)
+        chat, hidden = chat_request(self.chat, model), _hidden_tools(self.body)
         return evolve(
-            chat_request(self.chat, model), reasoning_optional=_leaves_thinking_open(self.body)
+            chat,
+            tools=tuple(tool for tool in chat.tools if tool.name not in hidden),
+            reasoning_optional=_leaves_thinking_open(self.body),
         )
 
 
@@ -213,14 +217,16 @@ def _parts(content: Any) -> list[dict[str, Any]]:
     return list(content or ())
 
 
-def _written(content: str | Iterable[TextBlockBody | ImageBlockBody]) -> Any:
+def _written(content: str | Iterable[ResultBlock]) -> Any:
     """Content as a chat has it."""
     return content if isinstance(content, str) else [_part(block) for block in content]
 
 
-def _part(block: TextBlockBody | ImageBlockBody) -> dict[str, Any]:
+def _part(block: ResultBlock) -> dict[str, Any]:
     if isinstance(block, TextBlockBody):
         return {"type": "text", "text": block.text}
+    if isinstance(block, ToolReferenceBlockBody):
+        return {"type": "text", "text": block.tool_name}
     source = block.source
     if isinstance(source, Base64SourceBody):
         url = f"data:{source.media_type};base64,{source.data}"
@@ -280,6 +286,20 @@ def _tools(body: PromptBody) -> dict[str, Any]:
     elif choice.type == "any":
         raise RequestError("tool_choice is 'any' and there are no tools", param="tool_choice")
     return found
+
+
+def _hidden_tools(body: PromptBody) -> set[str]:
+    """Tools that the model is not shown yet: it has to find them first."""
+    hidden = {tool.name for tool in body.tools or () if tool.defer_loading}
+    if hidden and body.tool_choice is not None:
+        hidden.discard(body.tool_choice.name or "")
+    for block in (block for message in body.messages for block in _blocks(message.content)):
+        if isinstance(block, ToolUseBlockBody):
+            hidden.discard(block.name)
+        elif isinstance(block, ToolResultBlockBody):
+            found = (b for b in _blocks(block.content) if isinstance(b, ToolReferenceBlockBody))
+            hidden.difference_update(reference.tool_name for reference in found)
+    return hidden
 
 
 def _tool(tool: ToolBody) -> dict[str, Any]:

@@ -59,12 +59,23 @@ class ToolUseBlockBody:
 
 
 @frozen(kw_only=True)
+class ToolReferenceBlockBody:
+    """A tool that the client has found: the model is shown it from here on."""
+
+    type: Literal["tool_reference"]
+    tool_name: str
+
+
+ResultBlock = TextBlockBody | ImageBlockBody | ToolReferenceBlockBody
+
+
+@frozen(kw_only=True)
 class ToolResultBlockBody:
     """What a tool answered."""
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: str | tuple[TextBlockBody | ImageBlockBody, ...] | None = None
+    content: str | tuple[ResultBlock, ...] | None = None
     is_error: bool | None = None
 
 
@@ -127,6 +138,7 @@ class ToolBody:
     type: Literal["custom"] | None = None
     description: str | None = None
     strict: bool | None = None
+    defer_loading: bool | None = None
 
 
 @frozen(kw_only=True)

@@ -347,6 +347,38 @@ def test_a_long_text_is_read_at_once() -> None:
     assert time.perf_counter() - began < 0.5
 
 
+async def test_a_tool_is_deferred_until_it_is_found(serve: Serve, sdk: Sdk) -> None:
+    served = await serve()
+    client = sdk(served)
+    find: Any = {"name": "find", "input_schema": {"type": "object"}}
+    tools = [find, {**WEATHER, "defer_loading": True}]
+    shown = [tool.name for tool in (await asked(served, client, messages=USER, tools=tools)).tools]
+    assert shown == ["find"]
+    choice: Any = {"type": "tool", "name": "weather"}
+    request = await asked(served, client, messages=USER, tools=tools, tool_choice=choice)
+    assert [tool.name for tool in request.tools] == ["find", "weather"]
+    turns: Any = [
+        *USER,
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "t", "name": "find", "input": {}}],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t",
+                    "content": [{"type": "tool_reference", "tool_name": "weather"}],
+                }
+            ],
+        },
+    ]
+    request = await asked(served, client, messages=turns, tools=tools)
+    assert [tool.name for tool in request.tools] == ["find", "weather"]
+    assert request.messages[-1].content == (TextPart(text="weather"),)
+
+
 async def test_a_schema_constrains_the_answer(serve: Serve, sdk: Sdk) -> None:
     served = await serve()
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
