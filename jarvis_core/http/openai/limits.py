@@ -72,6 +72,7 @@ def check_tools(
     settings: ServerSettings,
     *,
     name_at: str,
+    paths: Sequence[str] | None = None,
 ) -> None:
     """Refuse tools whose names are odd or the same, or whose schemas are over the limits.
 
@@ -80,13 +81,14 @@ def check_tools(
         specs: The client's own objects.
         settings: The server's limits.
         name_at: Where a name is inside of such an object, for errors.
+        paths: Where the tools are in the request, if not in a list.
 
     Raises:
         RequestError: ``param`` is the path of the fault.
     """
     seen = set()
-    for i, (name, spec) in enumerate(zip(names, specs, strict=True)):
-        param = f"tools[{i}].{name_at}"
+    for at, name, spec in zip(paths or _paths(names), names, specs, strict=True):
+        param = f"{at}.{name_at}"
         if not _FUNCTION_NAME.match(name):
             raise RequestError(
                 f"{param} may hold letters, digits, '_' and '-', at most 128", param=param
@@ -96,13 +98,16 @@ def check_tools(
         seen.add(name)
         if len(orjson.dumps(spec)) > settings.max_schema_bytes:
             raise RequestError(
-                f"tools[{i}] is over the limit of {settings.max_schema_bytes} bytes",
-                param=f"tools[{i}]",
+                f"{at} is over the limit of {settings.max_schema_bytes} bytes", param=at
             )
-        constraint.check_depth(spec, f"tools[{i}]")
+        constraint.check_depth(spec, at)
         holder = name_at.rpartition(".")[0]
         function = spec[holder] if holder else spec
-        _check_parameters(function, ".".join(filter(None, (f"tools[{i}]", holder))))
+        _check_parameters(function, ".".join(filter(None, (at, holder))))
+
+
+def _paths(tools: Sequence[Any]) -> list[str]:
+    return [f"tools[{i}]" for i in range(len(tools))]
 
 
 def _check_parameters(function: Mapping[str, Any], path: str) -> None:
@@ -119,7 +124,12 @@ def _check_parameters(function: Mapping[str, Any], path: str) -> None:
 
 
 def check_can_call(
-    choice: ToolChoice, tools: Sequence[Tool], model: ModelInfo, *, strict_at: str
+    choice: ToolChoice,
+    tools: Sequence[Tool],
+    model: ModelInfo,
+    *,
+    strict_at: str,
+    paths: Sequence[str] | None = None,
 ) -> None:
     """Refuse a forced call, or arguments that must obey their schema, where nothing enforces it.
 
@@ -128,17 +138,16 @@ def check_can_call(
         tools: The tools.
         model: The model.
         strict_at: Where ``strict`` is inside of a tool, for errors.
+        paths: Where the tools are in the request, if not in a list.
 
     Raises:
         UnsupportedParameter: It names parameter, model and engine.
     """
     if "lark" in model.capabilities.constraints:
         return
-    for i, tool in enumerate(tools):
+    for at, tool in zip(paths or _paths(tools), tools, strict=True):
         if tool.strict:
-            raise unsupported(
-                f"tools[{i}].{strict_at}", model, "its engine does not enforce grammars"
-            )
+            raise unsupported(f"{at}.{strict_at}", model, "its engine does not enforce grammars")
     if choice.forced:
         raise unsupported("tool_choice", model, "its engine cannot force a tool call")
 

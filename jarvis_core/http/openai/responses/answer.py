@@ -18,6 +18,7 @@ from jarvis_core.errors import JarvisError, RateLimited
 from jarvis_core.http import errors, sse
 from jarvis_core.http.exchange import Exchange
 from jarvis_core.http.openai.responses.output import Event, Output, Status
+from jarvis_core.http.openai.responses.tools import Namespaces
 from jarvis_core.structs import Completion, Delta, FinishReason, Usage
 
 _INCOMPLETE: Mapping[str, str] = {
@@ -138,6 +139,7 @@ class ResponseWriter:
         exchange: The request, for what was counted so far.
         logprobs: Whether logprobs are wanted.
         tells_reasoning: Whether what is thought is told as it comes.
+        namespaces: What the client calls functions that are in a namespace.
         keep: Called with the response when it has ended, however it ended; says whether it is
             stored.
     """
@@ -149,11 +151,17 @@ class ResponseWriter:
         *,
         logprobs: bool,
         tells_reasoning: bool,
+        namespaces: Namespaces,
         keep: Callable[[dict[str, Any]], bool],
     ) -> None:
         self._head = head
         self._exchange = exchange
-        self._output = Output(head.item_id, logprobs=logprobs, tells_reasoning=tells_reasoning)
+        self._output = Output(
+            head.item_id,
+            logprobs=logprobs,
+            tells_reasoning=tells_reasoning,
+            namespaces=namespaces,
+        )
         self._keep = keep
         self._events = EventWriter()
         self._finish_reason: FinishReason = "stop"

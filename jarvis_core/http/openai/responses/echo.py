@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from jarvis_core.http.openai.request import parallel_tool_calls
-from jarvis_core.http.openai.responses.request import ResponseCall, tool_choice
+from jarvis_core.http.openai.responses import tools
+from jarvis_core.http.openai.responses.request import ResponseCall
 from jarvis_core.http.openai.responses.wire import (
     AllowedToolsBody,
     FunctionChoiceBody,
@@ -29,13 +30,14 @@ def echo(call: ResponseCall, model: ModelInfo, sampling: SamplingParams) -> dict
     """
     body = call.body
     reasoning = body.reasoning or ReasoningBody()
+    _, choice = tools.choose(body.tool_choice, call.tools)
     said = {
         "model": model.name,
         "previous_response_id": body.previous_response_id,
         "instructions": body.instructions,
         "tools": [_tool_echo(tool) for tool in call.tools],
         "tool_choice": _choice_echo(body),
-        "parallel_tool_calls": parallel_tool_calls(body.parallel_tool_calls, tool_choice(call)[1]),
+        "parallel_tool_calls": parallel_tool_calls(body.parallel_tool_calls, choice),
         "text": {"format": _format_echo(body.text or TextBody()), "verbosity": "medium"},
         "reasoning": {"effort": reasoning.effort, "summary": reasoning.told},
         "truncation": body.truncation or "disabled",

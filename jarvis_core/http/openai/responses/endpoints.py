@@ -145,6 +145,7 @@ class _Creation:
             self.exchange,
             logprobs=call.wants_logprobs,
             tells_reasoning=call.tells_reasoning,
+            namespaces=call.namespaces,
             keep=self._keep,
         )
         self._writers.append(writer)

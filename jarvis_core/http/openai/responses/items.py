@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 
 from jarvis_core.errors import RequestError
 from jarvis_core.http.openai.messages import media
+from jarvis_core.http.openai.responses.tools import full_name
 from jarvis_core.http.openai.responses.wire import (
     ContentBody,
     ContentPartBody,
@@ -87,6 +88,7 @@ def stored(body: ItemBody, made_id: str, param: str) -> Item:
                 "id": body.id or f"fc_{made_id}",
                 "call_id": body.call_id,
                 "name": body.name,
+                **({"namespace": body.namespace} if body.namespace else {}),
                 "arguments": body.arguments,
                 "status": "completed",
             }
@@ -232,8 +234,9 @@ class _Turn:
             case "reasoning":
                 self.thought += [p["text"] for p in item.get("content") or item["summary"]]
             case "function_call" if item["status"] == "completed":
+                name = full_name(item["name"], item.get("namespace"))
                 self.calls.append(
-                    ToolCall(id=item["call_id"], name=item["name"], arguments=item["arguments"])
+                    ToolCall(id=item["call_id"], name=name, arguments=item["arguments"])
                 )
 
     def message(self) -> Message:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from jarvis_core.http.openai.answers import logprob
 from jarvis_core.http.openai.responses.items import output_text
+from jarvis_core.http.openai.responses.tools import Namespaces
 from jarvis_core.json_scan import is_object
 from jarvis_core.structs import Delta, TokenLogprob, ToolCallDelta
 
@@ -43,14 +44,21 @@ class Output:
         tells_reasoning: Whether what is thought is told as it comes, as a summary; else it is
             content of its item, which comes whole: the two published schemas have no event in
             common for pieces of it.
+        namespaces: What the client calls functions that are in a namespace.
     """
 
     def __init__(
-        self, make_id: Callable[[str, int], str], *, logprobs: bool, tells_reasoning: bool
+        self,
+        make_id: Callable[[str, int], str],
+        *,
+        logprobs: bool,
+        tells_reasoning: bool,
+        namespaces: Namespaces,
     ) -> None:
         self._make_id = make_id
         self._logprobs = logprobs
         self._tells_reasoning = tells_reasoning
+        self._namespaces = namespaces
         self._done: list[dict[str, Any]] = []
         self._growing: _Growing | None = None
 
@@ -100,7 +108,8 @@ class Output:
         if not isinstance(growing, _Call) or growing.number != call.index:
             yield from self._end("completed")
             index = len(self._done)
-            growing = _Call(self._make_id("fc", index), index, call)
+            named = self._namespaces.get(call.name or "")
+            growing = _Call(self._make_id("fc", index), index, call, named)
             yield from self._begin(growing)
         if call.arguments:
             yield growing.add(call.arguments)
@@ -166,13 +175,19 @@ class _Call:
         number: Which call of the answer.
     """
 
-    def __init__(self, id: str, index: int, call: ToolCallDelta) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        index: int,
+        call: ToolCallDelta,
+        named: tuple[str, str] | None,
+    ) -> None:
         self.index = index
         self.number = call.index
         self._id = id
         self._place = {"item_id": id, "output_index": index}
         self._call_id = call.id or f"call_{id.removeprefix('fc_')}"
-        self._name = call.name or ""
+        self._namespace, self._name = named or ("", call.name or "")
         self._arguments: list[str] = []
 
     def add(self, text: str) -> Event:
@@ -197,6 +212,7 @@ class _Call:
             "status": status,
             "call_id": self._call_id,
             "name": self._name,
+            **({"namespace": self._namespace} if self._namespace else {}),
             "arguments": arguments,
         }
 

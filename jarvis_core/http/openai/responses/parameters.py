@@ -52,7 +52,9 @@ RESPONSE_PARAMETERS = ParameterTable(
     core("metadata"),
     core("text", "format json_schema and json_object need an engine that enforces them"),
     core("reasoning", "effort none, low, medium, high; summary auto and detailed send all of it"),
-    core("tools", "functions; refused where the chat format has no place for them"),
+    core(
+        "tools", "functions, also in namespaces; refused where a chat format has no place for them"
+    ),
     core("tool_choice", "required and named calls need an engine that enforces lark grammars"),
     core("parallel_tool_calls"),
     engine("max_output_tokens", needs="max_tokens"),

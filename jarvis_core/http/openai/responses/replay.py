@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jarvis_core.http.openai.responses.output import Event, Output, Status
+from jarvis_core.http.openai.responses.tools import full_name
 from jarvis_core.structs import Delta, TokenLogprob, ToolCallDelta
 
 ENDINGS = frozenset({"completed", "incomplete", "failed"})
@@ -27,6 +28,11 @@ def replay(body: Mapping[str, Any]) -> Iterator[Event]:
         lambda _, index: str(items[index]["id"]),
         logprobs=True,
         tells_reasoning=any(item.get("summary") for item in items),
+        namespaces={
+            full_name(item["name"], item["namespace"]): (item["namespace"], item["name"])
+            for item in items
+            if item.get("namespace")
+        },
     )
     calls = 0
     for item in items:
@@ -44,8 +50,9 @@ def _delta(item: Mapping[str, Any], calls: int) -> Delta:
             (part,) = item["summary"] or item["content"]
             return Delta(reasoning=part["text"])
         case "function_call":
+            name = full_name(item["name"], item.get("namespace"))
             call = ToolCallDelta(
-                index=calls, id=item["call_id"], name=item["name"], arguments=item["arguments"]
+                index=calls, id=item["call_id"], name=name, arguments=item["arguments"]
             )
             return Delta(tool_calls=(call,))
     (part,) = item["content"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from jarvis_core.errors import RequestError, UnsupportedParameter
+from jarvis_core.errors import RequestError
 from jarvis_core.http.converter import structurer
 from jarvis_core.http.openai import constraint
 from jarvis_core.http.openai.limits import (
@@ -21,11 +21,11 @@ from jarvis_core.http.openai.limits import (
 from jarvis_core.http.openai.limits import items as items_of
 from jarvis_core.http.openai.parameter_table import unsupported
 from jarvis_core.http.openai.request import MAX_PARTS, parallel_tool_calls
+from jarvis_core.http.openai.responses import tools
 from jarvis_core.http.openai.responses.items import Placed, messages, with_types
 from jarvis_core.http.openai.responses.parameters import RESPONSE_PARAMETERS
+from jarvis_core.http.openai.responses.tools import Function, Namespaces
 from jarvis_core.http.openai.responses.wire import (
-    AllowedToolsBody,
-    FunctionChoiceBody,
     JsonObjectFormatBody,
     JsonSchemaFormatBody,
     ResponseBody,
@@ -39,7 +39,6 @@ from jarvis_core.structs import (
     Message,
     ModelInfo,
     Tool,
-    ToolChoice,
 )
 
 LOGPROBS = "message.output_text.logprobs"
@@ -58,8 +57,6 @@ _NOTHING_TO_INCLUDE = frozenset(
         "web_search_call.results",
     }
 )
-_TOOL_KEYS = frozenset({"name", "description", "parameters", "strict"})
-_TOOL_CHOICES = ("function", "allowed_tools")  # no set: a client may send what cannot be hashed
 
 _structure_body = structurer(ResponseBody)
 
@@ -70,15 +67,26 @@ class ResponseCall:
 
     Attributes:
         body: Its parameters.
-        tools: The client's tools, in the shape that chat formats print.
+        functions: The client's tools.
         constraint: What the answer must obey.
         ignored: Value of the header that lists names that nobody knows.
     """
 
     body: ResponseBody
-    tools: tuple[Tool, ...]
+    functions: tuple[Function, ...]
     constraint: Constraint | None
     ignored: str
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The client's tools, in the shape that chat formats print."""
+        return tuple(function.tool for function in self.functions)
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """What the client calls the tools that are in a namespace."""
+        grouped = (function for function in self.functions if function.namespace)
+        return {function.tool.name: (function.namespace, function.name) for function in grouped}
 
     @property
     def keeps(self) -> bool:
@@ -103,20 +111,27 @@ def read_call(raw: Mapping[str, Any], settings: ServerSettings) -> ResponseCall:
         RequestError: ``param`` is the path of the first fault.
     """
     _check_sizes(raw, settings)
-    _check_kinds_of_tools(raw)
+    tools.check_kinds(raw.get("tools"))
+    tools.check_kind_of_choice(raw.get("tool_choice"))
     body = _structure_body({**raw, "input": with_types(raw["input"])} if "input" in raw else raw)
-    specs = raw.get("tools") or ()
+    functions = tuple(tools.functions(raw.get("tools") or ()))
     check_top_logprobs(body.top_logprobs, settings)
     check_stop(body, settings)
-    check_tools([tool.name for tool in body.tools or ()], specs, settings, name_at="name")
-    _check_choice(body)
+    check_tools(
+        [function.tool.name for function in functions],
+        [function.tool.spec["function"] for function in functions],
+        settings,
+        name_at="name",
+        paths=[function.at for function in functions],
+    )
+    tools.check_choice(body.tool_choice, [function.tool for function in functions])
     _check_include(body)
     _check_metadata(body.metadata or {})
     if body.stream_options is not None and not body.stream:
         raise RequestError("stream_options needs stream: true", param="stream_options")
     return ResponseCall(
         body=body,
-        tools=tuple(map(_tool, specs)),
+        functions=functions,
         constraint=_constraint(body.text or TextBody(), settings),
         ignored=RESPONSE_PARAMETERS.ignored(raw),
     )
@@ -137,15 +152,16 @@ def chat_request(call: ResponseCall, items: Iterable[Placed], model: ModelInfo) 
     body = call.body
     RESPONSE_PARAMETERS.refuse_what_cannot_be(body, model)
     _refuse_what_cannot_be(call, model)
-    tools, choice = tool_choice(call)
-    check_can_call(choice, call.tools, model, strict_at="strict")
+    shown, choice = tools.choose(body.tool_choice, call.tools)
+    paths = [function.at for function in call.functions]
+    check_can_call(choice, call.tools, model, strict_at="strict", paths=paths)
     instructions: tuple[Message, ...] = ()
     if body.instructions:
         instructions = (Message(role="system", content=body.instructions),)
     return ChatRequest(
         model=model.name,
         messages=instructions + messages(items, model),
-        tools=tools,
+        tools=shown,
         tool_choice=choice,
         parallel_tool_calls=parallel_tool_calls(body.parallel_tool_calls, choice),
         sampling=sampling_params(body, model, max_tokens=body.max_output_tokens),
@@ -162,8 +178,11 @@ def chat_request(call: ResponseCall, items: Iterable[Placed], model: ModelInfo) 
 
 
 def _check_sizes(raw: Mapping[str, Any], settings: ServerSettings) -> None:
-    for name, limit in (("input", settings.max_messages), ("tools", settings.max_tools)):
-        at_most(limit, raw.get(name), name)
+    at_most(settings.max_messages, raw.get("input"), "input")
+    if (count := tools.count(raw.get("tools"))) > settings.max_tools:
+        raise RequestError(
+            f"tools has {count} items; at most {settings.max_tools} are taken", param="tools"
+        )
     parts = sum(
         len(items_of(item.get(key)))
         for item in items_of(raw.get("input"))
@@ -174,43 +193,6 @@ def _check_sizes(raw: Mapping[str, Any], settings: ServerSettings) -> None:
         raise RequestError(
             f"the items of input have {parts} parts; at most {MAX_PARTS} are taken", param="input"
         )
-
-
-def _check_kinds_of_tools(raw: Mapping[str, Any]) -> None:
-    """Refuse tools that OpenAI's servers call themselves, with more than that they are not known.
-
-    Raises:
-        UnsupportedParameter: There is one.
-    """
-    for i, tool in enumerate(items_of(raw.get("tools"))):
-        if isinstance(tool, dict) and tool.get("type", "function") != "function":
-            raise UnsupportedParameter(
-                f"tools[{i}].type must be 'function': this server calls no tools itself, it tells "
-                "your application which function to call",
-                param=f"tools[{i}].type",
-            )
-    choice = raw.get("tool_choice")
-    if isinstance(choice, dict) and choice.get("type", "function") not in _TOOL_CHOICES:
-        raise UnsupportedParameter(
-            "tool_choice.type must be 'function' or 'allowed_tools': this server calls no tools "
-            "itself",
-            param="tool_choice.type",
-        )
-
-
-def _check_choice(body: ResponseBody) -> None:
-    names = {tool.name for tool in body.tools or ()}
-    choice = body.tool_choice
-    wanted: list[tuple[str, str]] = []
-    if isinstance(choice, FunctionChoiceBody):
-        wanted = [("tool_choice.name", choice.name)]
-    elif isinstance(choice, AllowedToolsBody):
-        wanted = [(f"tool_choice.tools[{i}].name", t.name) for i, t in enumerate(choice.tools)]
-    for param, name in wanted:
-        if name not in names:
-            raise RequestError(f"{param} is not the name of a tool of this request", param=param)
-    if choice == "required" and not names:
-        raise RequestError("tool_choice is 'required' and there are no tools", param="tool_choice")
 
 
 def _check_include(body: ResponseBody) -> None:
@@ -245,11 +227,6 @@ def _constraint(text: TextBody, settings: ServerSettings) -> Constraint | None:
     return None
 
 
-def _tool(spec: Mapping[str, Any]) -> Tool:
-    function = {k: v for k, v in spec.items() if k in _TOOL_KEYS and v is not None}
-    return Tool(spec={"type": "function", "function": function})
-
-
 # -- for one model ---------------------------------------------------------------------------
 
 
@@ -274,16 +251,3 @@ def _refuse_what_cannot_be(call: ResponseCall, model: ModelInfo) -> None:
     if reasoning.context not in (None, "auto"):
         why = "its chat format decides which reasoning of earlier turns is kept"
         raise unsupported("reasoning.context", model, why)
-
-
-def tool_choice(call: ResponseCall) -> tuple[tuple[Tool, ...], ToolChoice]:
-    """The tools that the model is shown, and what it may do with them."""
-    match call.body.tool_choice:
-        case FunctionChoiceBody(name=name):
-            return call.tools, ToolChoice(mode="named", name=name)
-        case AllowedToolsBody(tools=allowed, mode=mode):
-            names = {tool.name for tool in allowed}
-            return tuple(t for t in call.tools if t.name in names), ToolChoice(mode=mode)
-        case "none" | "auto" | "required" as mode:
-            return call.tools, ToolChoice(mode=mode)
-    return call.tools, ToolChoice()

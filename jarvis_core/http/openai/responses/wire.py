@@ -82,6 +82,7 @@ class FunctionCallItemBody:
     call_id: CallId
     name: ToolName
     arguments: str
+    namespace: ToolName | None = None
     id: Id | None = None
 
 
@@ -135,6 +136,16 @@ class FunctionToolBody:
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
     strict: bool | None = None
+
+
+@frozen(kw_only=True)
+class NamespaceToolBody:
+    """Functions that belong together."""
+
+    type: Literal["namespace"]
+    name: ToolName
+    tools: Annotated[tuple[FunctionToolBody, ...], Length(1, 1024)]
+    description: str | None = None
 
 
 @frozen(kw_only=True)
@@ -242,7 +253,7 @@ class ResponseBody(SamplingBody):
     top_logprobs: Annotated[int, Between(0, 1 << 20)] | None = None
     text: TextBody | None = None
     reasoning: ReasoningBody | None = None
-    tools: tuple[FunctionToolBody, ...] | None = None
+    tools: tuple[FunctionToolBody | NamespaceToolBody, ...] | None = None
     tool_choice: ToolChoiceBody | None = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: Annotated[int, Between(1, 2**31 - 1)] | None = None

@@ -45,6 +45,17 @@ TOOL = {
 }
 
 
+FILES = {
+    "type": "namespace",
+    "name": "mcp__files",
+    "description": "Files of this machine",
+    "tools": [
+        {"type": "function", "name": "read", "description": "Read a file", "strict": None},
+        {"type": "function", "name": "list", "parameters": {"type": "object"}},
+    ],
+}
+
+
 @define
 class Responses:
     """Asks for responses.
@@ -133,4 +144,4 @@ def script(kit: SimpleNamespace) -> SimpleNamespace:
         made.refusal = refusal
         return made
 
-    return SimpleNamespace(says=says, calls=calls, model=model, TOOL=TOOL)
+    return SimpleNamespace(says=says, calls=calls, model=model, TOOL=TOOL, FILES=FILES)

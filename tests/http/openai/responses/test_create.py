@@ -156,6 +156,27 @@ async def test_a_call_is_an_item_whose_arguments_stream(
     assert item["arguments"] == '{"city": "Oslo"}'
 
 
+async def test_a_call_in_a_namespace_has_two_names(
+    serve: Serve, responses: Make, script: SimpleNamespace
+) -> None:
+    model = script.model(script.says(*script.calls("mcp__files__read", "{}")))
+    client = responses(await serve(model))
+    events = await client.stream("x", tools=[script.TOOL, script.FILES])
+    items = [event["item"] for event in events if "item" in event]
+    items += events[-2]["response"]["output"]
+    assert [(item["namespace"], item["name"]) for item in items] == [("mcp__files", "read")] * 3
+    done = next(event for event in events if event["type"].endswith("arguments.done"))
+    assert done["name"] == "read"
+    assert [tool.spec["function"] for tool in model.requests[0].tools] == [
+        {key: value for key, value in script.TOOL.items() if key != "type"},
+        {
+            "name": "mcp__files__read",
+            "description": "mcp__files: Files of this machine\n\nRead a file",
+        },
+        {"name": "mcp__files__list", "parameters": {"type": "object"}},
+    ]
+
+
 async def test_reasoning_comes_whole_as_content_of_its_item(
     serve: Serve, responses: Make, script: SimpleNamespace
 ) -> None:

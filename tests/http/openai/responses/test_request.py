@@ -28,6 +28,13 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object", "prope
 SCHEMA = {"type": "json_schema", "name": "s", "schema": {"type": "object"}}
 
 
+BAD_TYPE = "tools[0].tools[0].parameters.type"
+
+
+def namespace(*tools: Any) -> dict[str, Any]:
+    return {"type": "namespace", "name": "n", "description": "N", "tools": [*tools]}
+
+
 def read(**parameters: Any) -> Any:
     return read_call({"model": "tiny", "input": "x", **parameters}, ServerSettings())
 
@@ -71,6 +78,14 @@ def test_the_table_knows_what_the_body_takes_and_the_publications_name() -> None
         ({"tools": [{"type": "computer_use_preview"}]}, "tools[0].type"),
         ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].type"),
         ({"tools": [{"type": "custom", "name": "a"}]}, "tools[0].type"),
+        ({"tools": [TOOL, namespace({**TOOL, "type": "custom"})]}, "tools[1].tools[0].type"),
+        ({"tools": [namespace(TOOL, {**TOOL, "name": "a b"})]}, "tools[0].tools[1].name"),
+        ({"tools": [namespace(TOOL, TOOL)]}, "tools[0].tools[1].name"),
+        ({"tools": [namespace(TOOL), {**TOOL, "name": "n__f"}]}, "tools[1].name"),
+        ({"tools": [namespace({**TOOL, "parameters": {"type": "x"}})]}, BAD_TYPE),
+        ({"tools": [namespace()]}, "tools[0].tools"),
+        ({"tools": [{"type": "namespace", "name": "n"}]}, "tools[0].tools"),
+        ({"tools": [namespace(*[TOOL] * 200), namespace(*[TOOL] * 57)]}, "tools"),
         ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
         ({"tools": [{"type": "function", "name": "a" * 129}]}, "tools[0].name"),
         ({"tools": [TOOL, TOOL]}, "tools[1].name"),
@@ -213,6 +228,7 @@ async def test_neutral_values_are_never_refused(
         ({"text": {"format": SCHEMA}}, "text.format"),
         ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [{**TOOL, "strict": True}]}, "tools[0].strict"),
+        ({"tools": [TOOL, namespace({**TOOL, "strict": True})]}, "tools[1].tools[0].strict"),
         (
             {
                 "input": [

@@ -139,19 +139,22 @@ async def test_a_call_that_was_cut_off_is_not_part_of_the_conversation(
     assert not any(message.tool_calls for message in model.requests[-1].messages)
 
 
+@pytest.mark.parametrize("name", ["weather", "mcp__files__list"])
 async def test_sending_the_output_back_is_the_same_as_going_on_from_it(
-    serve: Serve, responses: Make, script: SimpleNamespace
+    serve: Serve, responses: Make, script: SimpleNamespace, name: str
 ) -> None:
     model = script.model(
-        script.says(Delta(reasoning="Hm."), Delta(content="Yes."), *script.calls("weather", "{}"))
+        script.says(Delta(reasoning="Hm."), Delta(content="Yes."), *script.calls(name, "{}"))
     )
     client = responses(await serve(model))
-    first = await client.create("x", tools=[script.TOOL], reasoning={"summary": "auto"})
+    tools = [script.TOOL, script.FILES]
+    first = await client.create("x", tools=tools, reasoning={"summary": "auto"})
     result = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
     user = {"role": "user", "content": "x"}
-    await client.create([result], tools=[script.TOOL], previous_response_id=first["id"])
-    await client.create([user, *first["output"], result], tools=[script.TOOL], store=False)
+    await client.create([result], tools=tools, previous_response_id=first["id"])
+    await client.create([user, *first["output"], result], tools=tools, store=False)
     assert model.requests[-1].messages == model.requests[-2].messages
+    assert model.requests[-1].messages[1].tool_calls[0].name == name
 
 
 async def test_items_can_be_referred_to(
@@ -418,12 +421,13 @@ async def test_a_stored_response_is_told_as_events_again(
             Delta(reasoning="Hm."),
             Delta(content="Yes", logprobs=(likely,)),
             *script.calls("weather", '{"city": "Oslo"}'),
-            *script.calls("weather", "{}", index=1, id="call_2"),
+            *script.calls("mcp__files__list", "{}", index=1, id="call_2"),
         )
     )
     client = responses(await serve(model))
     for wanted in ({}, {"reasoning": {"summary": "auto"}}):
-        made = await client.stream("x", tools=[script.TOOL], top_logprobs=1, **wanted)
+        tools = [script.TOOL, script.FILES]
+        made = await client.stream("x", tools=tools, top_logprobs=1, **wanted)
         again = await client.told(made[-2]["response"]["id"])
         assert again[2:] == joined(made)[2:]
         assert again[1]["response"]["output"] == []
