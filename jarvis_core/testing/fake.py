@@ -39,6 +39,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
+from jarvis_core.context_length import completion_room
 from jarvis_core.errors import (
     ContextLengthExceeded,
     EngineDied,
@@ -187,14 +188,8 @@ class FakeEngine:
         script = _Script.read(request.prompt, await self.detokenize(prompt_ids))
         if script.refuse:
             raise RequestError("the fake engine was asked to refuse", param="messages")
-        room = self._info.context_length - len(prompt_ids)
-        wanted = request.sampling.max_tokens
-        if room < 1 or (wanted is not None and wanted > room):
-            raise ContextLengthExceeded(
-                f"{len(prompt_ids)} prompt tokens and {wanted or 1} more do not fit: "
-                f"the context length is {self._info.context_length}",
-                param="messages",
-            )
+        wanted = request.sampling.max_tokens or None
+        most = completion_room(len(prompt_ids), wanted, self._info.context_length)
         self._running += 1
         self._prompt_tokens += len(prompt_ids)
         finished = False
@@ -208,7 +203,6 @@ class FakeEngine:
             async with self._places.one(share) as place:
                 await asyncio.sleep(script.wait)
                 for index in range(request.n):
-                    most = min(wanted or room, room)
                     async for output in self._say(request, script, index, most, place):
                         said = usage.completion_tokens + len(output.token_ids)
                         usage = evolve(usage, completion_tokens=said)

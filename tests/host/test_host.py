@@ -153,7 +153,7 @@ async def test_a_refused_request_raises_before_it_is_accepted(start: Start) -> N
     host = await start()
     with pytest.raises(RequestError, match="asked to refuse"):
         await host.stream(request("!refuse"), "r")
-    with pytest.raises(ContextLengthExceeded, match="context length is 4096"):
+    with pytest.raises(ContextLengthExceeded, match="context length is 4,096"):
         await host.stream(request("hi", max_tokens=99_999), "r")
     assert await say(host, "fine") == "fine"
 

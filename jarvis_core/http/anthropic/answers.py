@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import orjson
 from attrs import field, frozen
 
-from jarvis_core.errors import JarvisError
+from jarvis_core.errors import ContextLengthExceeded, JarvisError
 from jarvis_core.structs import (
     Answer,
     Completion,
@@ -26,6 +27,18 @@ _STOP_REASONS: dict[FinishReason, str] = {
     "tool_calls": "tool_use",
     "content_filter": "refusal",
 }
+_TOO_LONG = (
+    re.compile(
+        r"context length is (?P<context>[\d,]+) tokens, "
+        r"and the prompt has (?P<prompt>[\d,]+) tokens(?: and max_tokens is (?P<most>[\d,]+))?"
+    ),
+    re.compile(
+        r"the prompt has more than (?P<prompt>[\d,]+) tokens, "
+        r"and the context length is (?P<context>[\d,]+) tokens"
+    ),
+)
+"""What ``completion_room`` says of a prompt, and engines of one that they do not even tokenize."""
+
 _ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -65,9 +78,32 @@ class Head:
 
 def error_body(error: JarvisError) -> bytes:
     """The JSON of an error."""
+    message = error.message
+    if isinstance(error, ContextLengthExceeded):
+        message = _too_long(message)
     other = "invalid_request_error" if error.status_code < 500 else "api_error"
     kind = _ERROR_TYPES.get(error.status_code, other)
-    return orjson.dumps({"type": "error", "error": {"type": kind, "message": error.message}})
+    return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})
+
+
+def _too_long(message: str) -> str:
+    """How Anthropic says that something does not fit.
+
+    Claude Code 2.1.197 knows it by these words: of the first it takes the numbers, to ask for fewer
+    tokens, and after the second it sums the conversation up.
+    """
+    for pattern in _TOO_LONG:
+        if (found := pattern.search(message)) is None:
+            continue
+        sizes = {name: int(n.replace(",", "")) for name, n in found.groupdict("0").items()}
+        prompt, context, most = sizes["prompt"], sizes["context"], sizes.get("most", 0)
+        if most and prompt < context:
+            return (
+                f"input length and `max_tokens` exceed context limit: {prompt} + {most} > "
+                f"{context}, decrease input length or `max_tokens` and try again"
+            )
+        return f"prompt is too long: {prompt} tokens > {context} maximum"
+    return message
 
 
 def usage(counted: Usage) -> dict[str, int]:

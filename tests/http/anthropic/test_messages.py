@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from jarvis_core.errors import (
     RateLimited,
     RequestError,
 )
+from jarvis_core.http.anthropic.answers import error_body
 from jarvis_core.http.anthropic.request import read_messages
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import (
@@ -539,6 +542,36 @@ async def test_errors_before_the_first_byte(
     body: Any = caught.value.body
     assert body["error"] == {"type": kind, "message": error.message}
     assert caught.value.request_id == caught.value.response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "max_tokens", "message"),
+    [
+        ("a b c", 99, r"^input length and `max_tokens` exceed context limit: 6 \+ 99 > 100, "),
+        ("a " * 1500, 9, r"^prompt is too long: 1504 tokens > 1000 maximum$"),
+    ],
+)
+async def test_what_does_not_fit_is_told_in_anthropics_words(
+    serve: Serve, sdk: Sdk, kit: SimpleNamespace, text: str, max_tokens: int, message: str
+) -> None:
+    served = await serve(kit.make_engine_model(context_length=100 if max_tokens == 99 else 1000))
+    body: Any = {"max_tokens": max_tokens, "messages": [{"role": "user", "content": text}]}
+    answer = await served.post("/v1/messages", **body)
+    assert answer.status_code == 400
+    assert re.search(message, answer.json()["error"]["message"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "the prompt has more than 1,500 tokens, and the context length is 1,000 tokens",
+        "this model's maximum context length is 1,000 tokens, and the prompt has 1,500 tokens and "
+        "needs room for at least one more: shorten the prompt",
+    ],
+)
+async def test_a_prompt_that_is_too_long_is_told_in_anthropics_words(said: str) -> None:
+    told = json.loads(error_body(ContextLengthExceeded(said)))["error"]["message"]
+    assert told == "prompt is too long: 1500 tokens > 1000 maximum"
 
 
 async def test_an_unknown_model_and_a_wrong_key(serve: Serve, sdk: Sdk) -> None:

@@ -152,8 +152,8 @@ async def test_what_fails_before_the_first_token_is_an_http_error(served: Any) -
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt")
-    assert "5001" in error["message"]
-    assert "4096" in error["message"]
+    assert "5,001" in error["message"]
+    assert "4,096" in error["message"]
 
 
 async def test_what_fails_later_is_an_error_event(served: Any, kit: SimpleNamespace) -> None:
