@@ -29,7 +29,8 @@ from jarvis_core.http.anthropic.wire import (
     UserBody,
 )
 from jarvis_core.http.converter import structurer
-from jarvis_core.http.openai.request import ChatCall, chat_request, read_call
+from jarvis_core.http.openai.limits import at_most, items
+from jarvis_core.http.openai.request import MAX_PARTS, ChatCall, chat_request, read_call
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import ChatRequest, ModelInfo
 
@@ -78,6 +79,7 @@ def read_messages(raw: Mapping[str, Any], settings: ServerSettings) -> MessageCa
     Raises:
         RequestError: ``param`` is the path of the first fault.
     """
+    _check_sizes(raw, settings)
     _check_tools(raw)
     body = _structure_messages(raw)
     chat: dict[str, Any] = {
@@ -98,11 +100,27 @@ def read_prompt(raw: Mapping[str, Any], settings: ServerSettings) -> MessageCall
     Raises:
         RequestError: ``param`` is the path of the first fault.
     """
+    _check_sizes(raw, settings)
     _check_tools(raw)
     body = _structure_prompt(raw)
     return MessageCall(
         body=body, chat=read_call(_prompt(body), settings), ignored=COUNTED.ignored(raw)
     )
+
+
+def _check_sizes(raw: Mapping[str, Any], settings: ServerSettings) -> None:
+    """Refuse lists that are too long before their items are looked at."""
+    at_most(settings.max_messages, raw.get("messages"), "messages")
+    at_most(settings.max_tools, raw.get("tools"), "tools")
+    blocks = len(items(raw.get("system")))
+    for message in items(raw.get("messages")):
+        if isinstance(message, dict):
+            blocks += len(items(message.get("content")))
+    if blocks > MAX_PARTS:
+        raise RequestError(
+            f"system and messages have {blocks} blocks; at most {MAX_PARTS} are taken",
+            param="messages",
+        )
 
 
 def _check_tools(raw: Mapping[str, Any]) -> None:
@@ -129,6 +147,9 @@ def _prompt(body: PromptBody) -> dict[str, Any]:
         for turn in turns:
             _add(messages, turn)
             called.update(call["id"] for call in turn.get("tool_calls", ()))
+    for turn in messages:
+        if "thought" in turn:
+            turn["reasoning_content"] = "".join(turn.pop("thought"))
     last = body.messages[-1]
     if isinstance(last, AssistantBody) and messages[-1].get("tool_calls"):
         at = f"messages[{len(body.messages) - 1}]"
@@ -204,10 +225,12 @@ def _add(messages: list[dict[str, Any]], turn: dict[str, Any]) -> None:
     if turn["role"] != before["role"] or turn["role"] not in ("user", "assistant"):
         messages.append(turn)
         return
-    before["content"] = [*_parts(before["content"]), *_parts(turn["content"])]
-    for name in ("tool_calls", "reasoning_content"):
+    if not isinstance(before["content"], list):
+        before["content"] = _parts(before["content"])
+    before["content"] += _parts(turn["content"])
+    for name in ("tool_calls", "thought"):
         if name in turn:
-            before[name] = before[name] + turn[name] if name in before else turn[name]
+            before.setdefault(name, []).extend(turn[name])
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
@@ -249,8 +272,8 @@ def _assistant(content: str | tuple[AssistantBlock, ...]) -> dict[str, Any]:
         "role": "assistant",
         "content": [_part(b) for b in content if isinstance(b, TextBlockBody)] or None,
     }
-    if thought := "".join(b.thinking for b in content if isinstance(b, ThinkingBlockBody)):
-        turn["reasoning_content"] = thought
+    if thought := [b.thinking for b in content if isinstance(b, ThinkingBlockBody) and b.thinking]:
+        turn["thought"] = thought
     if calls := [_call(b) for b in content if isinstance(b, ToolUseBlockBody)]:
         turn["tool_calls"] = calls
     if turn["content"] is None and not calls:

@@ -23,6 +23,7 @@ from jarvis_core.errors import (
 )
 from jarvis_core.http.anthropic.answers import error_body
 from jarvis_core.http.anthropic.request import read_messages
+from jarvis_core.http.openai.wire import AssistantMessageBody
 from jarvis_core.settings import ServerSettings
 from jarvis_core.structs import (
     ChatRequest,
@@ -348,6 +349,36 @@ def test_a_long_text_is_read_at_once() -> None:
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": text}]}
     read_messages(body, ServerSettings())
     assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": USER * 4097},
+        {"messages": USER * 1_000_000},
+        {"messages": USER, "tools": [WEATHER] * 257},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 16_385}]},
+        {"messages": USER, "system": [{"type": "text", "text": "a"}] * 16_385},
+    ],
+)
+def test_what_is_too_much_is_refused_before_it_is_looked_at(body: dict[str, Any]) -> None:
+    """S-06."""
+    began = time.perf_counter()
+    with pytest.raises(RequestError, match="at most .* are taken"):
+        read_messages({"model": "m", "max_tokens": 1, **body}, ServerSettings())
+    assert time.perf_counter() - began < 0.5
+
+
+def test_turns_of_one_role_become_one_in_time() -> None:
+    turn = {"role": "assistant", "content": [{"type": "thinking", "thinking": "x" * 7000}]}
+    messages = [*USER, *[turn] * 4094, *USER]
+    began = time.perf_counter()
+    call = read_messages({"model": "m", "max_tokens": 1, "messages": messages}, ServerSettings())
+    assert time.perf_counter() - began < 3  # and not for every turn those before it again
+    _, assistant, _ = call.chat.body.messages
+    assert assistant == AssistantMessageBody(
+        role="assistant", content=(), reasoning_content="x" * (7000 * 4094)
+    )
 
 
 async def test_a_tool_is_deferred_until_it_is_found(serve: Serve, sdk: Sdk) -> None:
