@@ -61,7 +61,9 @@ class ServerSettings:
     max_logprobs: int = setting(default=20, ge=0, help="Likeliest tokens per place at most")
     max_tools: int = setting(default=256, ge=0, help="Tools in a request at most")
     max_schema_bytes: int = setting(
-        default=65536, ge=1, help="Bytes of one JSON schema or grammar at most"
+        default=65536,
+        ge=1,
+        help="Bytes of one JSON schema or grammar at most; 16 times as many for all tools",
     )
     max_connections: int = setting(default=1024, ge=1, help="Open connections at most")
     queue_size: int = setting(default=256, ge=1, help="Requests that may wait, for each model")

@@ -19,6 +19,9 @@ from jarvis_core.structs import ModelInfo, Tool, ToolChoice
 EFFORTS = ("none", "low", "medium", "high")
 """How much a model may be asked to think."""
 
+SCHEMAS = 16
+"""As many of the largest schemas may all tools of a request have: to check more takes seconds."""
+
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
 
@@ -86,7 +89,7 @@ def check_tools(
     Raises:
         RequestError: ``param`` is the path of the fault.
     """
-    seen = set()
+    seen, size = set(), 0
     for at, name, spec in zip(paths or _paths(names), names, specs, strict=True):
         param = f"{at}.{name_at}"
         if not _FUNCTION_NAME.match(name):
@@ -96,9 +99,15 @@ def check_tools(
         if name in seen:
             raise RequestError(f"{param} is the name of another tool too", param=param)
         seen.add(name)
-        if len(orjson.dumps(spec)) > settings.max_schema_bytes:
+        own = len(orjson.dumps(spec))
+        if own > settings.max_schema_bytes:
             raise RequestError(
                 f"{at} is over the limit of {settings.max_schema_bytes} bytes", param=at
+            )
+        size += own
+        if size > (most := SCHEMAS * settings.max_schema_bytes):
+            raise RequestError(
+                f"tools are over the limit of {most} bytes for all of them", param="tools"
             )
         constraint.check_depth(spec, at)
         holder = name_at.rpartition(".")[0]

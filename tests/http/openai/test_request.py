@@ -227,6 +227,17 @@ def nested(depth: int) -> Any:
     return schema
 
 
+def test_all_tools_may_have_so_many_bytes_together(build: Any, refusal: Any) -> None:
+    def tools(count: int) -> list[Any]:
+        named = [{"name": f"f{i:03}", "description": "x" * 900} for i in range(count)]
+        return [{"type": "function", "function": function} for function in named]
+
+    size = len(json.dumps(tools(1)[0], separators=(",", ":")))
+    settings = {"max_schema_bytes": size * 2}
+    build(tools=tools(32), settings=settings)
+    assert refusal(tools=tools(33), settings=settings) == "tools"
+
+
 def test_schemas_may_be_32_deep(build: Any, refusal: Any) -> None:
     build(guided_json=nested(32))
     assert refusal(guided_json=nested(33)) == "guided_json"
