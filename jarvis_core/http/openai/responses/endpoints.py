@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from jarvis_core.errors import RequestError, UnsupportedParameter
+from jarvis_core.errors import ContextLengthExceeded, RequestError, UnsupportedParameter
 from jarvis_core.host.calls import Rendered, RenderRequest
 from jarvis_core.http import generation, sse
 from jarvis_core.http.asking import asking, note_result
@@ -179,11 +179,14 @@ class _Creation:
             context_length = lease.info.context_length
             # Where the client does not say how long the answer may be, an eighth is for it.
             wanted = body.max_output_tokens or context_length // 8 or 1
-            return await turns_to_drop(
-                self.conversation,
-                context_length - wanted,
-                lambda dropped: self._tokens(lease, dropped),
-            )
+
+            async def count(dropped: int) -> int:
+                try:
+                    return await self._tokens(lease, dropped)
+                except ContextLengthExceeded:  # engines do not count what is far too long
+                    return context_length + 1
+
+            return await turns_to_drop(self.conversation, context_length - wanted, count)
 
     async def _tokens(self, lease: Lease, dropped: int) -> int:
         """Tokens of the prompt without so many of the oldest turns."""

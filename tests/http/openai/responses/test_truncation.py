@@ -7,6 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import evolve
+
+from jarvis_core.errors import ContextLengthExceeded
+from jarvis_core.structs import ModelSpec, Prompt
+from jarvis_core.testing import FakeEngine, FakeSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +51,30 @@ async def test_the_oldest_turns_make_room(
     assert body["truncation"] == "auto"
     answer = await client.post(LONG, truncation="auto", stream=True)
     assert answer.headers["x-jarvis-truncated-items"] == str(body["truncated_items"])
+
+
+class Wary(FakeEngine):
+    """Refuses to tokenize what is far too long, as engines do."""
+
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        if len(prompt.text) > 8 * self.info.context_length:
+            raise ContextLengthExceeded("the prompt has more tokens than fit", param="messages")
+        return await super().tokenize(prompt)
+
+
+async def test_a_conversation_may_be_longer_than_an_engine_counts(
+    serve: Serve, responses: Make, kit: SimpleNamespace
+) -> None:
+    model = kit.make_engine_model()
+    spec = ModelSpec(name="tiny", source="tiny", path="tiny")
+    engine = Wary(spec, FakeSettings(context_length=64))
+    model.loaded = evolve(model.loaded, engine=engine, info=engine.info)
+    model.status = evolve(model.status, info=engine.info)
+    client = responses(await serve(model))
+    body = await client.create(LONG, truncation="auto")
+    assert body["truncated_items"] > 0
+    assert model.requests[-1].messages[-1].content == "last"
+    assert (await client.refused(LONG))["code"] == "context_length_exceeded"
 
 
 async def test_as_little_as_possible_is_left_out(
