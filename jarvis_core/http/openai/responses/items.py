@@ -90,7 +90,7 @@ def stored(body: ItemBody, made_id: str, param: str) -> Item:
                 "name": body.name,
                 **({"namespace": body.namespace} if body.namespace else {}),
                 "arguments": body.arguments,
-                "status": "completed",
+                "status": "incomplete" if body.status == "incomplete" else "completed",
             }
         case FunctionCallOutputItemBody():
             return {

@@ -83,6 +83,7 @@ class FunctionCallItemBody:
     name: ToolName
     arguments: str
     namespace: ToolName | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
     id: Id | None = None
 
 

@@ -137,6 +137,9 @@ async def test_a_call_that_was_cut_off_is_not_part_of_the_conversation(
     assert first["output"][0]["status"] == "incomplete"
     await client.create("again", previous_response_id=first["id"])
     assert not any(message.tool_calls for message in model.requests[-1].messages)
+    x, again = ({"role": "user", "content": text} for text in ("x", "again"))
+    await client.create([x, *first["output"], again])
+    assert model.requests[-1].messages == model.requests[-2].messages
 
 
 @pytest.mark.parametrize("name", ["weather", "mcp__files__list"])
