@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import cattrs
@@ -14,11 +16,20 @@ from jarvis_core.errors import ConfigError
 from jarvis_core.host.loaded import Loaded
 from jarvis_core.host.protocol import HostPlan, converter
 from jarvis_core.host.weights import locate
-from jarvis_core.interfaces import Embedder, Engine, EngineType, PrefixCache, Reranker, Sleeper
+from jarvis_core.interfaces import (
+    ChatFormat,
+    Embedder,
+    Engine,
+    EngineType,
+    PrefixCache,
+    Reranker,
+    Sleeper,
+)
 from jarvis_core.plugins import Detection, Registry, load_plugins, media_of
 from jarvis_core.settings import structure_settings
-from jarvis_core.structs import ModelInfo, ModelSpec
+from jarvis_core.structs import FormatContext, ModelInfo, ModelSpec
 from jarvis_core.template.source import read_template
+from jarvis_core.tool_telling import ToolTelling, tells_tools
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +86,10 @@ async def load_model(
             *(plan.name, ", ".join(sorted(lost)), chat_format.name),
         )
     info = evolve(info, capabilities=evolve(info.capabilities, media=media))
+    if telling := await asyncio.to_thread(_telling, chat_format, info):
+        chat_format = telling
+        why = f"{found.reason}; it prints no tools: they are told in the system text"
+        found = evolve(found, reason=why)
     return Loaded(engine=engine, chat_format=chat_format, info=info), found
 
 
@@ -112,6 +127,13 @@ def _fault(engine: Any) -> str:
         if protocol is not None and not isinstance(engine, protocol):
             return f"its capabilities name the task {task}, and it is no {protocol.__name__}"
     return ""
+
+
+def _telling(chat_format: ChatFormat, info: ModelInfo) -> ToolTelling | None:
+    """What tells the tools in place of a model's format, where that does not print them."""
+    if "generate" not in info.capabilities.tasks:
+        return None
+    return tells_tools(chat_format, FormatContext(model=info, now=datetime.now()))
 
 
 def _choose_format(plan: HostPlan, registry: Registry, info: ModelInfo) -> Detection:

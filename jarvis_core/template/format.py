@@ -9,15 +9,13 @@ Answers are read by the markers that the template holds, see ``jarvis_core.templ
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, evolve, field, frozen
-
 from jarvis_core.errors import ConfigError, JarvisError, RequestError
-from jarvis_core.grammar import AnswerSyntax, CallSyntax
+from jarvis_core.grammar import AnswerSyntax
 from jarvis_core.interfaces import DeltaParser
-from jarvis_core.rendering import PromptBuilder, text_of, tojson
+from jarvis_core.rendering import PromptBuilder, tojson
 from jarvis_core.retelling import call_by_call, text_before_calls
 from jarvis_core.structs import (
     ChatRequest,
@@ -34,6 +32,7 @@ from jarvis_core.template.helper import RenderError, TemplateHelper
 from jarvis_core.template.markers import markers_of
 from jarvis_core.template.marks import Marker, control_tokens, unused_characters
 from jarvis_core.template.media import check_parts, media_kinds, parts_of, place
+from jarvis_core.template.told import Told, tell
 
 if TYPE_CHECKING:
     from jarvis_core.template.inline import InlineRenderer
@@ -211,62 +210,21 @@ def _up_to(cut: str, text: str, request: ChatRequest) -> str:
     return kept.removesuffix(last[len(last.rstrip()) :] if last.strip() else "")
 
 
-@frozen
-class Told:
-    """A conversation as it is given to a template.
-
-    Attributes:
-        request: The request, with its messages.
-        tokens: Control tokens of the model's own by the characters that stand for them in it.
-    """
-
-    request: ChatRequest
-    tokens: Mapping[str, str] = field(factory=dict)
-
-    def with_tokens(self, printed: str) -> str:
-        """What a template printed, with its tokens."""
-        for character, token in self.tokens.items():
-            printed = printed.replace(character, token)
-        return printed
-
-
 def _tries(
     request: ChatRequest, context: FormatContext, template: str
 ) -> Iterator[tuple[Told, Shape]]:
     """The conversation as it came, then told in other messages, each in every shape."""
     seen = [request]
-    yield from ((Told(request), shape) for shape in shapes(request))
+    yield from ((Told(request=request), shape) for shape in shapes(request))
     apart = text_before_calls(request)
     for other in (apart, call_by_call(apart)):
         if other not in seen:
             seen.append(other)
-            yield from ((Told(other), shape) for shape in shapes(other))
+            yield from ((Told(request=other), shape) for shape in shapes(other))
     style = markers_of(template).calls
     if style is not None and any(message.tool_calls for message in request.messages):
-        told = _calls_as_text(request, style.syntax, context.model.control_tokens)
+        told = tell(request, style.syntax, context.model.control_tokens, calls=True)
         yield from ((told, shape) for shape in shapes(told.request))
-
-
-def _calls_as_text(request: ChatRequest, syntax: CallSyntax, control_tokens: Sequence[str]) -> Told:
-    """The request with past calls as the text that the model wrote, its tokens as tokens."""
-    pieces = syntax.before + syntax.after + "".join(p for p in syntax.call if isinstance(p, str))
-    own = sorted({t for t in control_tokens if t and t in pieces}, key=len, reverse=True)
-    calls = [syntax.written(message.tool_calls) for message in request.messages]
-    tokens = dict(zip(unused_characters((asdict(request), calls), len(own)), own, strict=True))
-
-    def with_characters(text: str) -> str:
-        for character, token in tokens.items():
-            text = text.replace(token, character)
-        return text
-
-    messages = []
-    for message in request.messages:
-        if message.tool_calls:
-            written = syntax.written(message.tool_calls, with_characters)
-            text = "\n".join(filter(None, (text_of(message), written)))
-            message = evolve(message, content=text, tool_calls=())
-        messages.append(message)
-    return Told(evolve(request, messages=tuple(messages)), tokens)
 
 
 def _missing(prompt: Prompt, request: ChatRequest, template: str) -> str | None:

@@ -84,6 +84,16 @@ def _each_between(
     )
 
 
+HERMES = _each_between(
+    "<tool_call>",
+    "</tool_call>",
+    "arguments",
+    glue="\n",
+    between="\n",
+    lacks=("<function=", "<arg_key>", "<invoke "),
+)
+"""The calls of Hermes, which many families write."""
+
 JSON_STYLES = (
     _list_between("<tool_calls>", "</tool_calls>", "<tool_calls>["),
     CallStyle(
@@ -109,14 +119,7 @@ JSON_STYLES = (
             marker="<|tools_prefix|>",
         ),
     ),
-    _each_between(
-        "<tool_call>",
-        "</tool_call>",
-        "arguments",
-        glue="\n",
-        between="\n",
-        lacks=("<function=", "<arg_key>", "<invoke "),
-    ),
+    HERMES,
     _each_between("<longcat_tool_call>", "</longcat_tool_call>", glue="\n", between="\n"),
     _each_between("<|action_start|><|plugin|>\n", "<|action_end|>"),  # InternLM
     CallStyle(

@@ -26,6 +26,7 @@ from jarvis_core.errors import (
     RequestError,
     SettingError,
 )
+from jarvis_core.host.calls import Rendered, RenderRequest
 from jarvis_core.host.client import Host, HostLimits
 from jarvis_core.host.protocol import CREDIT, HostPlan
 from jarvis_core.host.stream import HostStream
@@ -36,6 +37,7 @@ from jarvis_core.structs import (
     Message,
     SamplingParams,
     TextPart,
+    Tool,
 )
 
 pytestmark = pytest.mark.anyio
@@ -385,8 +387,25 @@ async def test_a_template_that_is_set_takes_the_place_of_the_model_s_own(
     host = await start(chat_template=str(file))
     assert host.info is not None
     assert host.info.chat_template == file.read_text()
-    assert (host.chat_format, host.chat_format_reason) == ("template", "chat_template is set")
+    assert host.chat_format == "template"
+    assert (host.chat_format_reason or "").startswith("chat_template is set")
     assert await say(host, "Hi") == "Hi and more"
+
+
+async def test_tools_are_told_where_the_template_prints_none(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "turns.jinja"
+    turns = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    told = "it prints no tools: they are told in the system text"
+    tool = Tool(spec={"type": "function", "function": {"name": "look_up"}})
+    message = Message(role="user", content="Hi")
+    for template, is_told in ((turns, True), (turns + "{{ tools | tojson }}", False)):
+        file.write_text(template)
+        host = await start(chat_template=str(file))
+        assert (told in (host.chat_format_reason or "")) is is_told
+        chat = ChatRequest(model="m", messages=(message,), tools=(tool,))
+        rendered = await host.call(RenderRequest(chat=chat), Rendered, "r")
+        assert rendered.text.startswith("system: # Tools") is is_told
+        assert "look_up" in rendered.text
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ LAYERS = (
     {"plugins"},
     {"settings"},
     {"composition", "outputs"},
-    {"chat", "completion"},
+    {"chat", "completion", "tool_telling"},
     {"host"},
     {"models"},
     {"http"},

@@ -31,7 +31,9 @@ from jarvis_core import (
 from jarvis_core.chat import Accepted, Fold, stream_chat
 from jarvis_core.composition import answer_syntax
 from jarvis_core.plugins import load_plugins
+from jarvis_core.tool_telling import tells_tools
 
+PRINTS_NO_TOOLS = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -94,6 +96,10 @@ async def forced_calls(engine: Engine) -> dict[str, str]:
         for name, source in TEMPLATES.items()
     }
     context = FormatContext(model=engine.info, now=datetime(2026, 1, 1))
+    silent = evolve(context, model=evolve(engine.info, chat_template=PRINTS_NO_TOOLS))
+    telling = tells_tools(formats["template"], silent)
+    assert telling is not None
+    asked["told"] = (telling, silent.model)
     seen: set[tuple[type, str]] = set()
     for name, chat_format in formats.items():
         grammar = chat_format.tool_grammar(REQUEST, context)

@@ -16,8 +16,8 @@ _PROMPT = (
     core("system"),
     core(
         "tools",
-        "functions, where the chat format has a place for them, not what Anthropic runs; one with "
-        "defer_loading is shown once a tool_reference names it",
+        "functions, not what Anthropic runs; one with defer_loading is shown once a tool_reference "
+        "names it",
     ),
     core("tool_choice", "any and tool need an engine that enforces lark grammars"),
     core(

@@ -53,7 +53,7 @@ PARAMETERS = ParameterTable(
     core("messages"),
     core("stream"),
     core("stream_options", "include_usage; include_obfuscation has no effect"),
-    core("tools", "refused where the chat format has no place for them"),
+    core("tools", "told in the system text where the chat template prints none"),
     core("tool_choice", "required and named calls need an engine that enforces lark grammars"),
     core("parallel_tool_calls", "by default true, and false for a tool_choice that forces a call"),
     core("reasoning_effort", "none, low, medium, high, for chat formats that know it"),

@@ -53,7 +53,8 @@ RESPONSE_PARAMETERS = ParameterTable(
     core("text", "format json_schema and json_object need an engine that enforces them"),
     core("reasoning", "effort none, low, medium, high; summary auto and detailed send all of it"),
     core(
-        "tools", "functions, also in namespaces; refused where a chat format has no place for them"
+        "tools",
+        "functions, also in namespaces; told in the system text where the template prints none",
     ),
     core("tool_choice", "required and named calls need an engine that enforces lark grammars"),
     core("parallel_tool_calls"),
