@@ -175,6 +175,23 @@ def identified(cursor: Cursor, marker: str) -> Scan[list[Call]]:
         calls.append(Call(name=name, arguments=arguments, id=call_id or None))
 
 
+def listed_actions(cursor: Cursor, marker: str) -> Scan[list[Call]]:
+    """A block of code with a list of actions, as Command R+ writes them.
+
+    The one that says there is nothing to call is none, and stays text.
+    """
+    yield from spaces(cursor)
+    yield from literal(cursor, "```json")
+    yield from spaces(cursor)
+    text = yield from json_text(cursor, opening="[")
+    yield from spaces(cursor)
+    yield from literal(cursor, "```")
+    calls = read_calls(text, name="tool_name", arguments=("parameters",))
+    if any(call.name in ("directly-answer", "directly_answer") for call in calls):
+        raise Mismatch
+    return calls
+
+
 def action(cursor: Cursor, marker: str) -> Scan[list[Call]]:
     """The calls of an action, as Command models write them.
 

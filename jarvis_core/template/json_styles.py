@@ -20,6 +20,7 @@ from jarvis_core.template.json_calls import (
     fenced,
     functions,
     identified,
+    listed_actions,
     marked,
     named,
     numbered,
@@ -276,6 +277,23 @@ JSON_STYLES = (
             between=",\n",
             after="\n]<|END_ACTION|>",
             marker="<|START_ACTION|>",
+        ),
+    ),
+    CallStyle(
+        needs=("Action:\n```json\n[\n", '"tool_name": "', '"parameters": '),  # Command R+
+        scan=listed_actions,
+        syntax=CallSyntax(
+            before="Action:\n```json\n[\n",
+            call=(
+                '    {\n        "tool_name": "',
+                CallName(),
+                '",\n        "parameters": ',
+                CallArguments(),
+                "\n    }",
+            ),
+            between=",\n",
+            after="\n]```",
+            marker="Action:",
         ),
     ),
 )

@@ -1,7 +1,7 @@
 """The ways to write calls in which arguments have names outside of JSON: in tags, or as in Python.
 
 Source: see ``tagged_calls`` and ``pythonic_calls``; for Hy3 the chat template of tencent/Hy3, for
-Olmo 3 and Llama 4 those in vLLM's examples.
+Olmo 3 and Llama 4 those in vLLM's examples, for Step 3 vLLM's parser.
 """
 
 from __future__ import annotations
@@ -95,6 +95,29 @@ _HY3 = TaggedCalls(
     marker="<tool_calls:opensource>",
 )
 
+_STEP3 = TaggedCalls(
+    before="<｜tool_calls_begin｜>\n",
+    opening='<｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="',
+    after_name='">\n',
+    key='<steptml:parameter name="',
+    after_key='">',
+    after_value="</steptml:parameter>\n",
+    closing="</steptml:invoke><｜tool_call_end｜>\n",
+    between="",
+    after="<｜tool_calls_end｜>",
+    marker="<｜tool_calls_begin｜>",
+)
+_MINICPM5 = TaggedCalls(
+    opening='<function name="',
+    after_name='">',
+    key='<param name="',
+    after_key='">',
+    after_value="</param>",
+    quotes=("<![CDATA[", "]]>"),
+    closing="</function>",
+    marker='<function name="',
+)
+
 TAGGED_STYLES = (
     _between_tags(
         _functions("tool_call", "\n", "\n</parameter>\n"),
@@ -121,6 +144,8 @@ TAGGED_STYLES = (
         _invocations("｜DSML｜tool_calls", "｜DSML｜", flagged=True), "｜DSML｜", "tool_calls"
     ),
     _between_tags(_HY3, "'<tool_sep{}>'", "':opensource'"),
+    _between_tags(_STEP3, "<｜tool_calls_begin｜>", "steptml:invoke"),
+    _between_tags(_MINICPM5, '<function name="', "</function>", '<param name="'),
 )
 
 _LFM2 = PythonicCalls(before="<|tool_call_start|>", after="<|tool_call_end|>")

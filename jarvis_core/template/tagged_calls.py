@@ -11,14 +11,15 @@ Qwen3-Coder began it::
     </tool_call>
 
 Source: the chat templates of Qwen/Qwen3-Coder-30B-A3B-Instruct, zai-org/GLM-4.6 and GLM-4.7-Flash,
-ByteDance-Seed/Seed-OSS-36B-Instruct, MiniMaxAI/MiniMax-M2 and deepseek-ai/DeepSeek-V3.2.
+ByteDance-Seed/Seed-OSS-36B-Instruct, MiniMaxAI/MiniMax-M2, deepseek-ai/DeepSeek-V3.2 and
+openbmb/MiniCPM5-1B.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -68,6 +69,7 @@ class TaggedCalls:
         flagged: ``true`` or ``false`` comes then, which says whether it is a string.
         value: What stands before its value; a line break where it stands in lines of its own.
         after_value: What stands behind it.
+        quotes: What a text stands between that holds ``<``, ``&`` or a line break.
         closing: What a call ends with.
         between: What stands between two calls.
         after: What stands behind the last call, where all stand between two tags.
@@ -83,6 +85,7 @@ class TaggedCalls:
     flagged: bool = False
     value: str = ""
     after_value: str
+    quotes: tuple[str, str] | None = None
     closing: str
     between: str = "\n"
     after: str = ""
@@ -138,10 +141,13 @@ class TaggedCalls:
         return "".join(
             "".join((self.key, name, self.after_key, self._flag(isinstance(value, str))))
             + self.value
-            + (value if isinstance(value, str) else tojson(value))
+            + (self._quoted(value) if isinstance(value, str) else tojson(value))
             + self.after_value
             for name, value in members.items()
         )
+
+    def _quoted(self, text: str) -> str:
+        return text.join(self.quotes) if self.quotes and re.search(r"[<&\n]", text) else text
 
     def _flag(self, is_text: bool) -> str:
         return ("true" if is_text else "false") if self.flagged else ""
@@ -243,6 +249,30 @@ def _json_value(cursor: Cursor) -> Scan[str]:
         cursor.pos += 1
 
 
+def _unquoted(
+    pieces: Iterable[str | None], opening: str, closing: str
+) -> Generator[str | None, None, None]:
+    """A value in pieces, without the quotes that it may stand between."""
+    held, quoted = "", None
+    for piece in pieces:
+        if piece is None:
+            yield None
+            continue
+        held += piece
+        if quoted is None:
+            if len(held) < len(opening) and opening.startswith(held):
+                continue
+            quoted = held.startswith(opening)
+            held = held.removeprefix(opening)
+        begun = (n for n in range(len(closing), 0, -1) if held.endswith(closing[:n]))
+        cut = len(held) - (next(begun, 0) if quoted else 0)
+        if cut:
+            yield held[:cut]
+        held = held[cut:]
+    if held := held.removesuffix(closing) if quoted else held:
+        yield held
+
+
 class _Reading:
     """Reads one call, and gives its pieces if it is sure to be one."""
 
@@ -313,6 +343,11 @@ class _Reading:
     def _value(self, cursor: Cursor) -> Generator[str | None, None, None]:
         """A value in pieces, without the line breaks around lines of its own."""
         pieces = pieces_until(cursor, self._end)
+        if (quotes := self._syntax.quotes) is not None:
+            if not self._streams:  # what a grammar made ends sooner
+                pieces = self._with_ends(cursor, quotes)
+            yield from _unquoted(pieces, *quotes)
+            return
         if self._streams or self._syntax.value != "\n":
             yield from pieces
             return
@@ -326,6 +361,23 @@ class _Reading:
             begun, piece = True, line_break + piece
             line_break = "\n" if piece.endswith("\n") else ""
             yield piece.removesuffix("\n")
+
+    def _with_ends(
+        self, cursor: Cursor, quotes: tuple[str, str]
+    ) -> Generator[str | None, None, None]:
+        """A value with the ends in it that stand between quotes."""
+        texts: list[str] = []
+        while True:
+            pieces = []
+            for piece in pieces_until(cursor, self._end):
+                if piece is None:
+                    yield None
+                else:
+                    pieces.append(piece)
+            texts.append("".join(pieces))
+            if not texts[0].startswith(quotes[0]) or texts[-1].endswith(quotes[1]):
+                yield self._end.join(texts)
+                return
 
     def _give(self, text: str) -> Scan[None]:
         if self._streams:

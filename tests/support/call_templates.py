@@ -80,6 +80,11 @@ TEMPLATES = {
         '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "{{ c.function.name }}", '
         '"parameters": {{ c.function.arguments | tojson }}}\n]<|END_ACTION|>',
     ),
+    "listed actions": TURNS.replace(
+        "%CALL%",
+        'Action:\n```json\n[\n    {\n        "tool_name": "{{ c.function.name }}",\n        '
+        '"parameters": {{ c.function.arguments | tojson }}\n    }\n]```',
+    ),
     "functions": TURNS.replace(
         "%CALL%",
         "<tool_call>\n<function={{ c.function.name }}>\n"
@@ -139,6 +144,19 @@ TEMPLATES = {
         + "</tool_call:opensource>\n</tool_calls:opensource>",
     )
     + "{% set HYTK = ':opensource' %}{% set toolsep_token = '<tool_sep{}>'.format(HYTK) %}",
+    "steps": TURNS.replace(
+        "%CALL%",
+        "<｜tool_calls_begin｜>\n<｜tool_call_begin｜>function<｜tool_sep｜>"
+        '<steptml:invoke name="{{ c.function.name }}">\n'
+        + arguments('<steptml:parameter name="{{ k }}">%VALUE%</steptml:parameter>\n')
+        + "</steptml:invoke><｜tool_call_end｜>\n<｜tool_calls_end｜>",
+    ),
+    "parameters": TURNS.replace(
+        "%CALL%",
+        '<function name="{{ c.function.name }}">'
+        + arguments('<param name="{{ k }}">%VALUE%</param>')
+        + "</function>",
+    ),
     "pythonic": TURNS.replace("%CALL%", "") + "{# <|tool_call_start|>[f(a=1)]<|tool_call_end|> #}",
     "pythonic by its list": TURNS.replace("%CALL%", "").replace(
         "{{ t | tojson }}", "<|tool_list_start|>{{ t | tojson }}"

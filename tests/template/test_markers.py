@@ -232,6 +232,38 @@ class TestSections(OfTemplate):
     ends: ClassVar = ["</arg_value:opensource>\n"]
 
 
+class TestListedActions(OfTemplate):
+    model = model("listed actions")
+    raw_answers: ClassVar = [
+        'Plan 1234.\nAction:\n```json\n[\n    {\n        "tool_name": "get_weather",\n        '
+        '"parameters": {"city": "Rome 7641"}\n    }\n]```',
+        'Action: ```json\n[{"tool_name": "directly-answer", "parameters": {}}]\n``` 4455',
+        "Action: take 1234",
+    ]
+
+
+class TestSteps(OfTemplate):
+    model = model("steps")
+    raw_answers: ClassVar = [
+        "One<｜tool_calls_begin｜>\n<｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke "
+        'name="get_weather">\n<steptml:parameter name="city">Rome 7641</steptml:parameter>\n'
+        "</steptml:invoke><｜tool_call_end｜>\n<｜tool_call_begin｜>function<｜tool_sep｜>"
+        '<steptml:invoke name="now">\n</steptml:invoke><｜tool_call_end｜>\n<｜tool_calls_end｜>',
+    ]
+    ends: ClassVar = ["</steptml:parameter>\n"]
+
+
+class TestParameters(OfTemplate):
+    model = model("parameters", "<think>{# </think> #}")
+    raw_answers: ClassVar = [
+        'Hm 1234.</think>Now <function name="get_weather"><param name="city">Rome 7641</param>'
+        '</function>\n<function name="get_weather"><param name="city"><![CDATA[<b> & 4455</param>'
+        "\n]]></param></function>",
+        '<function name="get_weather"><param name="city"><![CDATA[1234</param></function>',
+    ]
+    ends: ClassVar = ["</param>"]
+
+
 class TestPythonicInLines(OfTemplate):
     model = model("pythonic in lines")
     raw_answers: ClassVar = [
@@ -300,8 +332,18 @@ ANSWERS = {
     "<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>",
     "action": 'A <|START_ACTION|>[{"tool_call_id": "0", "tool_name": "now", "parameters": {}}]'
     "<|END_ACTION|>",
+    "listed actions": 'A\nAction: ```json\n[{"tool_name": "now", "parameters": {}}]\n```',
+    "steps": "A<｜tool_calls_begin｜><｜tool_call_begin｜>function<｜tool_sep｜>"
+    '<steptml:invoke name="now"></steptml:invoke><｜tool_call_end｜><｜tool_calls_end｜>',
+    "parameters": 'A <function name="now"></function>',
     "pythonic": "A <|tool_call_start|>[now()]<|tool_call_end|>",
 }
+
+
+def test_command_r_plus_that_calls_nothing_says_so_in_text(template: TemplateFormat) -> None:
+    raw = 'Action: ```json\n[{"tool_name": "directly-answer", "parameters": {}}]\n```'
+    answer = read(template, model("listed actions"), raw)
+    assert (answer.content, answer.tool_calls) == (raw, ())
 
 
 def read(template: TemplateFormat, info: ModelInfo, raw: str, **fields: Any) -> Any:

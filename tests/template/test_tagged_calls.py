@@ -87,6 +87,7 @@ def test_what_is_written_is_read_in_every_chunking(style: CallStyle, data: st.Da
         [ToolCall(id="", name="save", arguments=json.dumps(a)) for a in given_calls]
     )
     ends = ("</parameter>", "</arg_value>", "</｜DSML｜parameter>", "</arg_value:opensource>")
+    ends += ("</steptml:parameter>", "]]></param>")
     if any(end in str(call) for call in given_calls for end in ends):
         return
     cuts = sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=8)))
@@ -145,6 +146,27 @@ def test_a_text_streams_while_a_grammar_makes_the_model_write_it(style: CallStyl
     parser = style.parser(request)
     early = [d for d in parser.feed(written[: written.index("three")]) if d.tool_calls]
     assert "".join(d.tool_calls[0].arguments for d in early) == '{"text": "one\\ntwo '
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_a_text_between_quotes_may_hold_the_end_of_one(size: int) -> None:
+    style = markers_of('<function name=" </function> <param name="').calls
+    forced = evolve(REQUEST, tool_choice=ToolChoice(mode="required"))
+    for text in ("<b>&\n", "a]]>b\n", "<param></function>", "", "<![CDATA[", "]]>", "<", "<!"):
+        call = ToolCall(id="", name="save", arguments=json.dumps({"text": text, "count": 3}))
+        written = style.syntax.written([call])
+        assert ("<![CDATA[" in written) is bool(set(text) & set("<&\n"))
+        chunks = [written[i : i + size] for i in range(0, len(written), size)]
+        for request in (REQUEST, forced):
+            assert calls_of(read(style, chunks, request)) == [("save", {"text": text, "count": 3})]
+    written = style.syntax.written(
+        [ToolCall(id="", name="save", arguments='{"text": "\\n</param></function>"}')]
+    )
+    assert "<![CDATA[\n</param></function>]]></param>" in written
+    chunks = [written[i : i + size] for i in range(0, len(written), size)]
+    assert calls_of(read(style, chunks)) == [("save", {"text": "\n</param></function>"})]
+    for raw in (written.replace("]]>", ""), written[: written.index("]]>")]):
+        assert content_of(read(style, [raw])) == raw
 
 
 def test_the_time_that_a_call_takes_is_linear() -> None:
