@@ -213,6 +213,11 @@ def test_tools_stand_in_the_users_text_where_no_system_text_is_printed(
     assert "</tool_call>\n\nHow is Rome?</turn>" in prompt
 
 
+def test_tools_are_told_where_the_template_refuses_them(template: TemplateFormat) -> None:
+    source = "{% if tools %}{{ raise_exception('no tools') }}{% endif %}" + PLAIN
+    assert "# Tools" in render(template, source).text
+
+
 def test_tools_that_cannot_be_told_are_refused(template: TemplateFormat) -> None:
     source = "{{ messages[-1].content[:20] }}"
     with pytest.raises(UnsupportedParameter, match="cannot honour tools") as caught:
@@ -309,6 +314,32 @@ def test_what_is_no_call_is_text(template: TemplateFormat) -> None:
         assert read(told, PLAIN, [CALL], **more) == ("", CALL, [])
 
 
+def test_calls_of_a_syntax_that_was_not_told_are_text() -> None:
+    other = '<call>{"name": "f", "arguments": {}}</call>'
+    reasoning, text, calls = read(telling(ToolLess(), ""), "", [other, CALL])
+    assert (reasoning, text) == ("", other)
+    assert calls == [("weather", '{"city": "Rome"}')]
+
+
+def test_calls_of_strict_tools_obey_their_schemas_beside_free_text(
+    template: TemplateFormat,
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    function = {"name": "weather", "strict": True, "parameters": schema}
+    asked = request(tools=(Tool(spec={"type": "function", "function": function}),))
+    constraint = compose_constraint(asked, telling(template, PLAIN), context(PLAIN), Prompt())
+    assert constraint is not None
+    sampler = Sampler(constraint, MODEL)
+    assert sampler.accepts("It is warm.")
+    assert sampler.accepts(f"Let me look.\n{CALL}")
+    assert not sampler.accepts(CALL.replace("Rome", "Oslo"))
+
+
 def test_calls_are_forced_and_streamed(template: TemplateFormat) -> None:
     told, required = telling(template, PLAIN), ToolChoice(mode="required")
     asked = request(tool_choice=required, parallel_tool_calls=False)
@@ -359,6 +390,24 @@ def test_a_format_with_a_syntax_of_its_own_has_that_told() -> None:
     grammar = told.tool_grammar(request(tool_choice=ToolChoice(mode="required")), context(""))
     assert grammar is not None
     assert Sampler(grammar, MODEL).accepts('[weather:{"city": "Rome"}]')
+
+
+def test_the_tokens_of_a_syntax_are_tokens_between_texts_of_others() -> None:
+    marked = context("")
+    marked = evolve(marked, model=evolve(MODEL, control_tokens=("<call>", "</call>")))
+
+    class Marked(Own):
+        syntax = CallSyntax(
+            call=("<call>", CallName(), ":", CallArguments(), "</call>"), marker="<call>"
+        )
+
+    told = tells_tools(Marked(), marked)
+    assert told is not None
+    said = Message(role="user", content="<call>")
+    prompt = chat.prompt_of(request(said), told, marked)
+    kinds = [segment.kind for segment in prompt.segments if "<call>" in segment.text]
+    assert kinds == [SegmentKind.SCAFFOLD, SegmentKind.CONTENT]
+    assert '<call>NAME:{"ARGUMENT": "VALUE"}</call>' in prompt.text
 
 
 @pytest.mark.anyio
