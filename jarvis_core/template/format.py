@@ -40,15 +40,16 @@ if TYPE_CHECKING:
 _Print = Callable[[str, dict[str, Any], str], str]  # of a template, its variables and the clock
 _AT_ONCE = 4  # renderings: of two shapes, both marked
 
-# Texts that end a turn in every template that holds them.
-_END_OF_TURN = (
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_turn|>",
-    "<end_of_turn>",
-    "<|END_OF_TURN_TOKEN|>",
-)
+# Texts that end a turn in every template that holds them, or what stands beside them here.
+_END_OF_TURN = {
+    "<|im_end|>": "",
+    "<|eot_id|>": "",
+    "<|eom_id|>": "",
+    "<|end_of_turn|>": "",
+    "<end_of_turn>": "",
+    "<|END_OF_TURN_TOKEN|>": "",
+    "<|close|>message<|sep|>": "close_tag('message')",
+}
 
 
 class TemplateFormat:
@@ -165,7 +166,7 @@ class TemplateFormat:
         now = context.now.isoformat()
         text = _up_to(cut, print_(template, given, now), request)
         out = PromptBuilder()
-        stop = [t for t in _END_OF_TURN if t in template]
+        stop = [end for end, known_by in _END_OF_TURN.items() if (known_by or end) in template]
         thinks = markers_of(template).opens_reasoning(text, request)
         model = context.model
         tokens = control_tokens((*model.control_tokens, *model.placeholders.values()))

@@ -47,6 +47,7 @@ REASONING = (
     Pair("<thinking>", "</thinking>"),
     Pair("<think:opensource>", "</think:opensource>", known_by="'<think{}>'"),
     Pair("<|think|>", "<|end|><|begin|>assistant", known_by="<|begin|>assistant<|think|>"),
+    Pair("<|open|>think<|sep|>", "<|close|>think<|sep|>", known_by="open_tag('think')"),
 )
 """What reasoning stands between."""
 
@@ -54,6 +55,7 @@ FRAMES = (
     Pair("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
     Pair("<|START_TEXT|>", "<|END_TEXT|>"),
     Pair("<|content|>", "<|end|>", known_by="<|begin|>assistant<|content|>"),
+    Pair("<|open|>response<|sep|>", "<|close|>response<|sep|>", known_by="open_tag('response')"),
 )
 """What the text of an answer stands between."""
 

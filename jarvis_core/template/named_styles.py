@@ -56,7 +56,7 @@ def _invocations(tag: str, part: str, *, flagged: bool = False) -> TaggedCalls:
         after_name='">\n',
         key=f'<{part}parameter name="',
         after_key='" string="' if flagged else '">',
-        flagged=flagged,
+        flags=("true", "false") if flagged else (),
         value='">' if flagged else "",
         after_value=f"</{part}parameter>\n",
         closing=f"</{part}invoke>\n",
@@ -95,6 +95,21 @@ _HY3 = TaggedCalls(
     marker="<tool_calls:opensource>",
 )
 
+_KIMI3 = TaggedCalls(
+    before="<|open|>tools<|sep|>",
+    opening='<|open|>call tool="',
+    number='" index="',
+    after_name='"<|sep|>',
+    key='<|open|>argument key="',
+    after_key='" type="',
+    flags=("string", "number", "boolean", "null", "object", "array"),
+    value='"<|sep|>',
+    after_value="<|close|>argument<|sep|>",
+    closing="<|close|>call<|sep|>",
+    between="",
+    after="<|close|>tools<|sep|>",
+    marker="<|open|>tools<|sep|>",
+)
 _STEP3 = TaggedCalls(
     before="<｜tool_calls_begin｜>\n",
     opening='<｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="',
@@ -144,6 +159,7 @@ TAGGED_STYLES = (
         _invocations("｜DSML｜tool_calls", "｜DSML｜", flagged=True), "｜DSML｜", "tool_calls"
     ),
     _between_tags(_HY3, "'<tool_sep{}>'", "':opensource'"),
+    _between_tags(_KIMI3, "'<|open|>' + tag", "open_tag('tools')"),
     _between_tags(_STEP3, "<｜tool_calls_begin｜>", "steptml:invoke"),
     _between_tags(_MINICPM5, '<function name="', "</function>", '<param name="'),
 )

@@ -11,8 +11,8 @@ Qwen3-Coder began it::
     </tool_call>
 
 Source: the chat templates of Qwen/Qwen3-Coder-30B-A3B-Instruct, zai-org/GLM-4.6 and GLM-4.7-Flash,
-ByteDance-Seed/Seed-OSS-36B-Instruct, MiniMaxAI/MiniMax-M2, deepseek-ai/DeepSeek-V3.2 and
-openbmb/MiniCPM5-1B.
+ByteDance-Seed/Seed-OSS-36B-Instruct, MiniMaxAI/MiniMax-M2, deepseek-ai/DeepSeek-V3.2,
+openbmb/MiniCPM5-1B and moonshotai/Kimi-K3.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from typing import Any
 from attrs import field, frozen
 
 from jarvis_core.errors import RequestError
-from jarvis_core.grammar import CallArguments, CallName, CallSyntax, Grammar, calls_are_constrained
+from jarvis_core.grammar import (
+    CallArguments,
+    CallName,
+    CallPattern,
+    CallSyntax,
+    Grammar,
+    calls_are_constrained,
+)
 from jarvis_core.parsing import Call
 from jarvis_core.rendering import tojson
 from jarvis_core.scanning import (
@@ -53,6 +60,7 @@ from jarvis_core.template.argument_types import (
 from jarvis_core.text_patterns import TEXT_LIMITS, text_patterns
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]*")
+_NUMBER = re.compile(r"[0-9]*")
 _OTHER_KEY = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 
@@ -63,10 +71,12 @@ class TaggedCalls:
     Attributes:
         before: What stands before the first call, where all calls stand between two tags.
         opening: What a call begins with.
-        after_name: What stands behind the name of its function.
+        number: What stands between the name of its function and the number of the call, if it has
+            one.
+        after_name: What stands behind the name, or the number.
         key: What an argument begins with.
         after_key: What stands behind its name.
-        flagged: ``true`` or ``false`` comes then, which says whether it is a string.
+        flags: One of these words comes then: the first says that it is a string.
         value: What stands before its value; a line break where it stands in lines of its own.
         after_value: What stands behind it.
         quotes: What a text stands between that holds ``<``, ``&`` or a line break.
@@ -79,10 +89,11 @@ class TaggedCalls:
 
     before: str = ""
     opening: str
+    number: str = ""
     after_name: str = "\n"
     key: str
     after_key: str
-    flagged: bool = False
+    flags: tuple[str, ...] = ()
     value: str = ""
     after_value: str
     quotes: tuple[str, str] | None = None
@@ -101,9 +112,10 @@ class TaggedCalls:
     def syntax(self) -> CallSyntax:
         """The same for grammars, and for calls of past turns."""
         arguments = CallArguments(write=self._expression, text=self._written)
+        number = (self.number, CallPattern("[0-9]{1,2}")) if self.number else ()
         return CallSyntax(
             before=self.before,
-            call=(self.opening, CallName(), self.after_name, arguments, self.closing),
+            call=(self.opening, CallName(), *number, self.after_name, arguments, self.closing),
             between=self.between,
             after=self.after,
             marker=self.marker,
@@ -139,7 +151,7 @@ class TaggedCalls:
         if not isinstance(members, dict):
             return arguments
         return "".join(
-            "".join((self.key, name, self.after_key, self._flag(isinstance(value, str))))
+            "".join((self.key, name, self.after_key, self._flag(value)))
             + self.value
             + (self._quoted(value) if isinstance(value, str) else tojson(value))
             + self.after_value
@@ -149,8 +161,11 @@ class TaggedCalls:
     def _quoted(self, text: str) -> str:
         return text.join(self.quotes) if self.quotes and re.search(r"[<&\n]", text) else text
 
-    def _flag(self, is_text: bool) -> str:
-        return ("true" if is_text else "false") if self.flagged else ""
+    def _flag(self, value: Any) -> str:
+        if len(self.flags) < 2:
+            return ""
+        name = _FLAGS[type(value)]
+        return name if name in self.flags else self.flags[name != "string"]
 
     # -- grammars ------------------------------------------------------------------------------
 
@@ -184,7 +199,9 @@ class TaggedCalls:
         schema = enforced_schema(tool, name)
         is_bare = self.is_bare(schema)
         end = grammar.text(self.after_value)
-        start = grammar.text(self._flag(is_bare) + self.value)
+        flags = self.flags[:1] if is_bare else self.flags[1:]
+        flag = grammar.one_of([grammar.text(word) for word in flags]) if flags else ""
+        start = f"{flag} {grammar.text(self.value)}"
         if not is_bare:
             return f"{start} {grammar.json(schema)} {end}"
         if given := [schema["const"]] if "const" in schema else schema.get("enum"):
@@ -201,9 +218,18 @@ class TaggedCalls:
         types = types_of(schema)
         if types == TEXT:
             return True
-        return types == _TEXT_OR_NULL and is_plain(schema) and not self.flagged
+        return types == _TEXT_OR_NULL and is_plain(schema) and not self.flags
 
 
+_FLAGS = {
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    type(None): "null",
+    dict: "object",
+    list: "array",
+}
 _TEXT_OR_NULL = TEXT | {"null"}
 _EMPTY = '""'
 _PLAIN = re.compile(r'[^"\\]*')
@@ -293,6 +319,9 @@ class _Reading:
         yield from spaces(cursor)
         if not (name := (yield from run_of(cursor, _NAME))):
             raise Mismatch
+        if syntax.number:
+            yield from literal(cursor, syntax.number)
+            yield from run_of(cursor, _NUMBER)
         yield from _loosely(cursor, syntax.after_name)
         if self._streams:
             yield ToolCallDelta(index=self._index, name=name)
@@ -314,8 +343,8 @@ class _Reading:
         key = yield from text_until(cursor, syntax.after_key)
         schema = argument_schema(tool, key)
         types, is_bare = types_of(schema), syntax.is_bare(schema)
-        if syntax.flagged:
-            is_bare = (yield from literal(cursor, "true", "false")) == "true"
+        if syntax.flags:
+            is_bare = (yield from literal(cursor, *syntax.flags)) == syntax.flags[0]
             types = TEXT if is_bare else ANY
         if not self._streams:
             yield from _loosely(cursor, syntax.value)

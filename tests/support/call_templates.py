@@ -144,6 +144,16 @@ TEMPLATES = {
         + "</tool_call:opensource>\n</tool_calls:opensource>",
     )
     + "{% set HYTK = ':opensource' %}{% set toolsep_token = '<tool_sep{}>'.format(HYTK) %}",
+    "messages": "{% macro open_tag(tag) %}{{ '<|open|>' + tag + '<|sep|>' }}{% endmacro %}"
+    + TURNS.replace(
+        "%CALL%",
+        '{{ open_tag(\'tools\') }}<|open|>call tool="{{ c.function.name }}" index="1"<|sep|>'
+        + arguments(
+            '<|open|>argument key="{{ k }}" type="{% if v is string %}string{% else %}object'
+            '{% endif %}"<|sep|>%VALUE%<|close|>argument<|sep|>'
+        )
+        + "<|close|>call<|sep|><|close|>tools<|sep|>",
+    ),
     "steps": TURNS.replace(
         "%CALL%",
         "<｜tool_calls_begin｜>\n<｜tool_call_begin｜>function<｜tool_sep｜>"

@@ -242,6 +242,21 @@ class TestListedActions(OfTemplate):
     ]
 
 
+class TestMessages(OfTemplate):
+    model = model(
+        "messages",
+        "{{ open_tag('think') }}{# open_tag('response') #}{# close_tag('message') #}",
+    )
+    raw_answers: ClassVar = [
+        "Hm 1234.<|close|>think<|sep|><|open|>response<|sep|>Yes 4455.<|close|>response<|sep|>"
+        '<|open|>tools<|sep|><|open|>call tool="get_weather" index="1"<|sep|><|open|>argument '
+        'key="city" type="string"<|sep|>Rome 7641<|close|>argument<|sep|><|open|>argument '
+        'key="days" type="array"<|sep|>[8831]<|close|>argument<|sep|><|close|>call<|sep|>'
+        '<|open|>call tool="now" index="2"<|sep|><|close|>call<|sep|><|close|>tools<|sep|>',
+    ]
+    ends: ClassVar = ["<|close|>argument<|sep|>"]
+
+
 class TestSteps(OfTemplate):
     model = model("steps")
     raw_answers: ClassVar = [
@@ -333,6 +348,8 @@ ANSWERS = {
     "action": 'A <|START_ACTION|>[{"tool_call_id": "0", "tool_name": "now", "parameters": {}}]'
     "<|END_ACTION|>",
     "listed actions": 'A\nAction: ```json\n[{"tool_name": "now", "parameters": {}}]\n```',
+    "messages": 'A<|open|>tools<|sep|><|open|>call tool="now" index="1"<|sep|>'
+    "<|close|>call<|sep|><|close|>tools<|sep|>",
     "steps": "A<｜tool_calls_begin｜><｜tool_call_begin｜>function<｜tool_sep｜>"
     '<steptml:invoke name="now"></steptml:invoke><｜tool_call_end｜><｜tool_calls_end｜>',
     "parameters": 'A <function name="now"></function>',
@@ -424,6 +441,22 @@ def test_reasoning_is_told_from_the_answer(template: TemplateFormat) -> None:
     assert (answer.reasoning, answer.content) == ("Hm.", "Yes.")
     plain = read(template, model("tags"), "<think>\nHm.\n</think>\n\nYes.")
     assert plain.content == "<think>\nHm.\n</think>\n\nYes."
+
+
+def test_an_answer_of_kimi_3_is_thought_text_and_calls(template: TemplateFormat) -> None:
+    info = TestMessages.model
+    raw = TestMessages.raw_answers[0]
+    request = chat("Hello", tools=TOOLS)
+    context = FormatContext(model=info, now=ChatFormatConformance().context.now)
+    prompt = template.render(request, context)
+    assert prompt.starts_in_reasoning
+    assert "<|close|>message<|sep|>" in prompt.stop
+    answer = read(template, info, raw)
+    assert (answer.reasoning, answer.content) == ("Hm 1234.", "Yes 4455.")
+    assert [(c.name, c.arguments) for c in answer.tool_calls] == [
+        ("get_weather", '{"city": "Rome 7641", "days": [8831]}'),
+        ("now", "{}"),
+    ]
 
 
 def test_the_text_of_an_answer_is_told_from_its_frame(template: TemplateFormat) -> None:

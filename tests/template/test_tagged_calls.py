@@ -87,7 +87,7 @@ def test_what_is_written_is_read_in_every_chunking(style: CallStyle, data: st.Da
         [ToolCall(id="", name="save", arguments=json.dumps(a)) for a in given_calls]
     )
     ends = ("</parameter>", "</arg_value>", "</｜DSML｜parameter>", "</arg_value:opensource>")
-    ends += ("</steptml:parameter>", "]]></param>")
+    ends += ("</steptml:parameter>", "]]></param>", "<|close|>argument<|sep|>")
     if any(end in str(call) for call in given_calls for end in ends):
         return
     cuts = sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=8)))
