@@ -1,4 +1,8 @@
-"""Which web pages may call this server from a browser: none, unless their origins are listed."""
+"""Which web pages may call this server from a browser: none, unless their origins are listed.
+
+Browsers keep other pages from reading what is answered, and from sending what a page may not, but
+they do send a POST whose body is called text.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import re
 
 from sanic.request import Request
 
+from jarvis_core.errors import PermissionDenied
 from jarvis_core.http.responses import Response
 
 EXPOSED = (
@@ -15,6 +20,24 @@ EXPOSED = (
 )
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,1024}\Z")
+
+
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def check(request: Request, origins: tuple[str, ...]) -> None:
+    """Refuse what a web page of another origin sends unasked.
+
+    Raises:
+        PermissionDenied: It is that.
+    """
+    origin = request.headers.getone("origin", "")
+    if not origin or request.method in _HARMLESS or "*" in origins or origin in origins:
+        return
+    if origin.partition("://")[2] != request.headers.getone("host", ""):
+        raise PermissionDenied(
+            "a web page of another origin may not send this: list its origin in JARVIS_CORS_ORIGINS"
+        )
 
 
 def headers(request: Request, origins: tuple[str, ...]) -> dict[str, str]:

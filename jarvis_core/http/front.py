@@ -111,6 +111,8 @@ class Front:
     def _admit(self, exchange: Exchange, route: Route | None) -> None:
         request = exchange.request
         needed = route.scope if route else Scope.USER
+        if not self.keyring.in_use:  # a page does not know keys
+            cors.check(request, self.settings.cors_origins)
         exchange.caller = self.keyring.admit(_authorization(request), needed)
         if self.exchanges.draining:
             close_after(request)

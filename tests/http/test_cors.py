@@ -68,3 +68,31 @@ async def test_odd_header_names_are_not_echoed(serve: Any) -> None:
     headers = {**ASK, "access-control-request-headers": "a<script>"}
     asked = await served.client.options("/v1/chat/completions", headers=headers)
     assert asked.headers["access-control-allow-headers"] == "authorization, content-type"
+
+
+async def test_without_keys_what_a_page_of_another_origin_sends_unasked_is_refused(
+    serve: Any,
+) -> None:
+    served = await serve()
+    body = b'{"model": "tiny", "messages": [{"role": "user", "content": "a"}]}'
+
+    async def status(origin: str | None) -> int:
+        headers = {"content-type": "text/plain"} | ({"origin": origin} if origin else {})
+        answer = await served.client.post("/v1/chat/completions", content=body, headers=headers)
+        if answer.status_code == 403:
+            assert "JARVIS_CORS_ORIGINS" in answer.json()["error"]["message"]
+        return int(answer.status_code)
+
+    own = str(served.client.base_url).rstrip("/")
+    found = [await status(origin) for origin in (PAGE, "null", own, None)]
+    assert found == [403, 403, 200, 200]
+
+
+async def test_a_listed_origin_or_a_star_may_send_without_keys(serve: Any) -> None:
+    for origins in ((PAGE,), ("*",)):
+        served = await serve(cors_origins=origins)
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "a"}]}
+        answer = await served.client.post(
+            "/v1/chat/completions", json=body, headers={"origin": PAGE}
+        )
+        assert answer.status_code == 200
