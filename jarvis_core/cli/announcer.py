@@ -102,6 +102,8 @@ class Announcer:
                     "",
                     f"  {curl_line(address, first.name, key=needs_key(self._settings.server))}",
                     "",
+                    f"What else there is: {address}/docs",
+                    "",
                     "Ctrl-C ends it.",
                     "",
                 ]

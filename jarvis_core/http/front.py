@@ -171,6 +171,8 @@ def _details(exchange: Exchange) -> Mapping[str, object]:
     details: dict[str, object] = {"ms": round(exchange.elapsed * 1000, 1)}
     if exchange.error_code:
         details["error"] = exchange.error_code
+    if (key := exchange.caller.key) is not None and key.named:
+        details["key"] = key.name
     if exchange.model:
         details["model"] = exchange.model
     if exchange.accepted_at is not None:

@@ -22,6 +22,7 @@ class KeyConfig:
 
     Attributes:
         name: As the file calls it; a key of a variable has the beginning of its hash.
+        named: Whether its name is the operator's, who finds it in the log.
         digest: SHA-256 of the key.
         admin: Whether it may load, unload and put to sleep models too.
         max_concurrency: Requests that may be answered at the same time; None is any number.
@@ -31,6 +32,7 @@ class KeyConfig:
 
     name: str
     digest: bytes
+    named: bool = True
     admin: bool = False
     max_concurrency: int | None = None
     tokens_per_minute: int | None = None
@@ -72,7 +74,7 @@ def split_keys(text: str) -> tuple[str, ...]:
 def key_of_variable(key: str, *, admin: bool) -> KeyConfig:
     """A key without a name or limits of its own."""
     digest = digest_of(key)
-    return KeyConfig(name=f"key-{digest.hex()[:12]}", digest=digest, admin=admin)
+    return KeyConfig(name=f"key-{digest.hex()[:12]}", digest=digest, named=False, admin=admin)
 
 
 def read_keys(path: Path) -> tuple[KeyConfig, ...]:

@@ -59,6 +59,8 @@ def test_a_start_tells_each_step_and_then_how_to_try_it():
         "",
         f"  {curl_line('http://127.0.0.1:8123', 'tiny', key=False)}",
         "",
+        "What else there is: http://127.0.0.1:8123/docs",
+        "",
         "Ctrl-C ends it.",
         "",
     ]

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -339,6 +340,20 @@ async def test_the_log_has_one_line_for_each_request_and_never_text(start: Start
     assert first["completion_tokens"] == 3
     assert first["outcome"] == "ok"
     assert 0 < first["accepted_ms"] <= first["first_token_ms"] <= first["ms"]
+
+
+async def test_the_log_says_which_key_of_the_file_asked(start: Start, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text('[alice]\nkey = "canary-a"\n')
+    running = await start(api_key="canary-b", keys_file=str(keys))
+    for key in ("canary-a", "canary-b"):
+        headers = {"authorization": f"Bearer {key}"}
+        assert (await running.client.get("/v1/models", headers=headers)).status_code == 200
+    running.process.send_signal(signal.SIGTERM)
+    assert await running.exit_code(10) == 0
+    lines = await running.log()
+    assert [line.get("key") for line in lines if line["event"] == "request"] == ["alice", None]
+    assert "canary" not in json.dumps(lines)
 
 
 def test_a_port_in_use_is_named() -> None:
