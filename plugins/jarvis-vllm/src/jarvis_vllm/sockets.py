@@ -44,8 +44,7 @@ class SocketFolder:
             if len(os.fsencode(base)) > _LONGEST:
                 return
             self._path = tempfile.mkdtemp(prefix=PREFIX, dir=base)
-            # vLLM looks at it once in the life of a process.
-            os.environ[BASE_PATH] = self._path
+        os.environ[BASE_PATH] = self._path  # vLLM looks at it once in the life of a process
         while self._lock is None:
             os.makedirs(self._path, mode=0o700, exist_ok=True)
             self._lock = _lock(self._path, fcntl.LOCK_EX)
