@@ -128,7 +128,7 @@ async def test_a_forced_function_is_called(
     # This small model's template knows no tools: the call is told as the text that the model wrote.
     result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
     told = await respond(
-        client, [result], previous_response_id=called.id, max_output_tokens=20, temperature=0
+        client, [result], previous_response_id=called.id, tools=[tool], max_output_tokens=20
     )
     assert told.output_text
     assert told.usage is not None
