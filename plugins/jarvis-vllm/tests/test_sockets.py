@@ -81,6 +81,16 @@ def test_the_next_engine_of_a_process_finds_the_same_folder(base: Path) -> None:
     assert list(base.iterdir()) == []
 
 
+def test_the_folder_of_a_process_that_started_this_one_is_not_used(base: Path) -> None:
+    parent, child = SocketFolder(), SocketFolder()
+    parent.make(str(base))
+    parent.remove()
+    child.make()
+    assert leave_socket(base).parent.parent == base
+    child.remove()
+    assert list(base.iterdir()) == []
+
+
 def test_two_hosts_have_folders_of_their_own(base: Path, host: subprocess.Popen[str]) -> None:
     (others,) = base.iterdir()
     folder = SocketFolder()

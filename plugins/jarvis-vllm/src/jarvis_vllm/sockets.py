@@ -18,7 +18,6 @@ BASE_PATH = "VLLM_RPC_BASE_PATH"
 
 PREFIX = "jarvis-ipc-"
 
-_BASE = os.environ.get(BASE_PATH) or tempfile.gettempdir()
 _LONGEST = 107 - len(f"/{PREFIX}12345678/") - 36
 """Bytes of a directory's path from which a socket's is not too long; vLLM's names are UUIDs.
 
@@ -33,12 +32,14 @@ class SocketFolder:
         self._path: str | None = None
         self._lock: int | None = None
 
-    def make(self, base: str = _BASE) -> None:
+    def make(self, base: str | None = None) -> None:
         """Make the folder before vLLM is asked for anything; it is always the same.
 
         Args:
-            base: Where. A path that is too long for one more level is left to vLLM.
+            base: Where, if not in the directory of the variable or the one for temporary files. A
+                path that is too long for one more level is left to vLLM.
         """
+        base = base or _base()
         _remove_abandoned(base)
         if self._path is None:
             if len(os.fsencode(base)) > _LONGEST:
@@ -59,6 +60,12 @@ class SocketFolder:
 
 SOCKETS = SocketFolder()
 """The one that vLLM is told of."""
+
+
+def _base() -> str:
+    base = os.environ.get(BASE_PATH) or tempfile.gettempdir()
+    # The folder of a process that started this one may be removed at any time.
+    return os.path.dirname(base) if os.path.basename(base).startswith(PREFIX) else base
 
 
 def _remove_abandoned(base: str) -> None:
