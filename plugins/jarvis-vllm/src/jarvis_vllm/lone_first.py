@@ -48,15 +48,18 @@ class LoneFirst:
         return False
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """Plan a step, for nothing behind a long one."""
-        most = self.max_num_scheduled_tokens
+        """Plan a step: without crowds where somebody has come alone, and none behind a long one."""
+        most, paused = self.max_num_scheduled_tokens, []
         if self._long is not None:
             self.max_num_scheduled_tokens = 0
-            try:
-                return super().schedule(*args, **kwargs)  # type: ignore[misc]
-            finally:
-                self.max_num_scheduled_tokens = most
-        plan = self._schedule(*args, **kwargs)
+        elif newcomers := self._newcomers():
+            paused = self._make_way(newcomers)
+        try:
+            plan = super().schedule(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.max_num_scheduled_tokens = most
+            # Behind the newcomer, which would else wait for them if its prompt is not read yet.
+            self.running = [*self.running, *paused] if paused else self.running
         read = plan.total_num_scheduled_tokens - len(plan.num_scheduled_tokens)
         if self.plans_ahead and read * LONG > most and any(map(_is_of_crowd, self.running)):
             self._long = plan
@@ -68,24 +71,18 @@ class LoneFirst:
             self._long = None
         return super().update_from_output(scheduler_output, *args, **kwargs)  # type: ignore[misc]
 
-    def _schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """Plan a step; where somebody has come alone, without the prompts of crowds."""
-        newcomers = self._newcomers()
+    def _make_way(self, newcomers: list[Any]) -> list[Any]:
+        """Leave a step to newcomers and to answers that go on; returns the prompts that pause."""
         paused = [r for r in self.running if r.is_prefill_chunk and not _is_lone(r)]
-        if not newcomers or (not paused and len(self.waiting) == len(newcomers)):
-            return super().schedule(*args, **kwargs)  # type: ignore[misc]
+        if not paused and len(self.waiting) == len(newcomers):
+            return []
         going_on = [r for r in self.running if r not in paused]
         tokens = sum(map(_length, newcomers)) + sum(map(self._wants, going_on))
-        most = self.max_num_scheduled_tokens
-        if tokens > most:  # that takes many steps anyway, and nobody is to pause for so long
-            return super().schedule(*args, **kwargs)  # type: ignore[misc]
+        if tokens > self.max_num_scheduled_tokens:
+            return []  # that takes many steps anyway, and nobody is to pause for so long
         self._newcomer = newcomers[0].request_id
         self.running, self.max_num_scheduled_tokens = going_on, tokens
-        try:
-            return super().schedule(*args, **kwargs)  # type: ignore[misc]
-        finally:
-            # Behind the newcomer, which would else wait for them if its prompt is not read yet.
-            self.running, self.max_num_scheduled_tokens = [*self.running, *paused], most
+        return paused
 
     def _newcomers(self) -> list[Any]:
         """Who has come alone, is next and could be read; none if others have paused for that."""
